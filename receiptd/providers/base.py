@@ -1,0 +1,35 @@
+"""What a provider is: the contract behind the `receiptd.providers` entry points."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from receiptd.config import AccountSettings
+from receiptd.errors import Problem
+from receiptd.model import Origin, Record
+
+
+class Context(msgspec.Struct, frozen=True):
+    """Where a body came from: what a normalizer needs beside the body itself."""
+
+    provider: str
+    account: str
+    origin: Origin
+
+
+# One JSON object, as decoded, into one record. Pure. Raises InvalidEnvelope and nothing else,
+# whatever the object holds.
+Normalizer: TypeAlias = Callable[[Mapping[str, object], Context], Record]
+
+
+class Provider(Protocol):
+    """One entry of the `receiptd.providers` entry points."""
+
+    name: str
+    normalizers: Mapping[str, Normalizer]  # message type -> function
+    default_message_type: str | None  # for sources that need not name one
+
+    def problems(self, name: str, account: AccountSettings) -> list[Problem]:
+        """Return what is wrong with `[accounts.<name>]` for this provider; no I/O."""
+        ...
