@@ -1,13 +1,11 @@
 """Every error of receiptd, typed by what the caller does next.
 
 ConfigError -> exit 78 · SourceUnavailable -> back off, pull again · SourceRefused -> slow retry,
-health red ·
-InvalidEnvelope -> quarantine, then ack · StoreUnavailable -> nothing acked, back off ·
-StoreRejected -> one by one.
+health red · InvalidEnvelope -> quarantine, then ack · StoreUnavailable -> nothing acked, back off
+· StoreRejected -> one by one.
 
 Texts name the place, the rule and the cure. They never hold a body, a handle, a key, a token or a
-phone number,
-because they end in logs.
+phone number, because they end in logs.
 """
 
 from collections.abc import Sequence
@@ -52,8 +50,7 @@ class SourceError(ReceiptdError):
     """A source or a provider's API did not do what was asked.
 
     `code` is the service's own error code or a short word of ours (`timeout`, `refused`,
-    `bad_answer`), `cure` says
-    what an operator can do.
+    `bad_answer`), `cure` says what an operator can do.
     """
 
     def __init__(

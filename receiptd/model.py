@@ -99,11 +99,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """One broker message as pulled.
 
     `visible_until` is on the clock's *monotonic* scale (the broker's NextVisibleTime minus its
-    Date header, so that
-    a skewed host clock changes nothing); None if the broker did not say. `handle` is "" if the
-    broker's answer
-    was too damaged to hold one. `flaw` says that the puller could not even read the body, `body`
-    is then raw.
+    Date header, so that a skewed host clock changes nothing); None if the broker did not say.
+    `handle` is "" if the broker's answer was too damaged to hold one. `flaw` says that the puller
+    could not even read the body, `body` is then raw.
     """
 
     source: str
@@ -124,8 +122,7 @@ class Committed(msgspec.Struct, frozen=True):
 
     Minted only in pipeline.py, after COMMIT, so that "ack before commit" does not type-check;
     tests/test_layers.py looks for other call sites. (A wrapper, because mypy 2.4 crashes on a
-    NewType over a
-    msgspec struct.)
+    NewType over a msgspec struct.)
     """
 
     envelope: Envelope
@@ -227,6 +224,10 @@ class CredentialsSource(Protocol):
 
     def refused(self, used: Credentials) -> bool:
         """Report that the broker answered 401 or 403 to `used`; return whether trying again at
-        once makes sense
-        (fresh credentials were fetched, by this thread or another)."""
+        once makes sense (fresh credentials were fetched, by this thread or another)."""
+        ...
+
+    def cancel(self) -> None:
+        """End a running refresh at once and refuse later ones: the daemon stops. Safe from any
+        thread."""
         ...

@@ -4,9 +4,23 @@
 from receiptd.config.settings import (
     AccountSettings,
     DatabaseSettings,
+    HttpSettings,
     LogSettings,
+    NotifySettings,
+    ReconcileSettings,
+    RetentionSettings,
     Settings,
     SourceSettings,
 )
 
-__all__ = ["AccountSettings", "DatabaseSettings", "LogSettings", "Settings", "SourceSettings"]
+__all__ = [
+    "AccountSettings",
+    "DatabaseSettings",
+    "HttpSettings",
+    "LogSettings",
+    "NotifySettings",
+    "ReconcileSettings",
+    "RetentionSettings",
+    "Settings",
+    "SourceSettings",
+]

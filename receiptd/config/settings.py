@@ -1,12 +1,65 @@
 """The shape of the configuration: one frozen model per table, each key with its default.
 
 Checks shapes, not kinds: whether a puller or provider exists is known where it is built
-(daemon.py).
+(daemon.py). Every secret `x` has a sibling `x_file`; `secrets.py` reads it.
 """
 
+import re
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
+
+from receiptd.config.durations import FOREVER, Duration, DurationOrForever
+
+_ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]*")
+
+
+def _without_newline(value: object) -> object:
+    # Files and `echo` leave a newline behind, and a key with one signs wrongly without any error.
+    return value.rstrip("\r\n") if isinstance(value, str) else value
+
+
+def _no_bool(value: object) -> object:
+    # Lax pydantic would read `threads = true` as 1 and 2.0 as 2.
+    if isinstance(value, bool | float):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _access_key(value: str) -> str:
+    if not _ACCESS_KEY.fullmatch(value):
+        raise ValueError("holds characters that no access key has (only A-Z a-z 0-9 . _ -)")
+    return value
+
+
+def _access_key_secret(value: SecretStr) -> SecretStr:
+    _access_key(value.get_secret_value())
+    return value
+
+
+def _one_word(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isprintable() or any(character.isspace() for character in text):
+        raise ValueError("holds whitespace or control characters")
+    return value
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+KeyId = Annotated[str, BeforeValidator(_without_newline), AfterValidator(_access_key)]
+KeySecret = Annotated[
+    SecretStr, BeforeValidator(_without_newline), AfterValidator(_access_key_secret)
+]
+Secret = Annotated[SecretStr, BeforeValidator(_without_newline), AfterValidator(_one_word)]
 
 
 class Table(BaseModel):
@@ -16,7 +69,8 @@ class Table(BaseModel):
 
 
 class DatabaseSettings(Table):
-    url: SecretStr = SecretStr("sqlite:///receiptd.db")
+    url: Secret = SecretStr("sqlite:///receiptd.db")  # secret: it can hold a password
+    url_file: str = ""
     upgrade_on_start: bool | None = None  # None: SQLite yes, servers no
 
 
@@ -24,10 +78,12 @@ class AccountSettings(Table):
     """Who we are to a provider. Which keys a provider needs, the provider says."""
 
     provider: str
-    access_key_id: str = ""
-    access_key_secret: SecretStr = SecretStr("")
-    app_key: str = ""
-    app_secret: SecretStr = SecretStr("")
+    access_key_id: KeyId = ""
+    access_key_secret: KeySecret = SecretStr("")
+    access_key_secret_file: str = ""
+    app_key: KeyId = ""
+    app_secret: Secret = SecretStr("")
+    app_secret_file: str = ""
     app_id: str = ""
     receipts_account: str = ""
     region: str = "cn-hangzhou"
@@ -48,11 +104,44 @@ class SourceSettings(Table):
     topic: str = ""
     group: str = ""
     tag: str = ""
-    threads: Annotated[int, Field(ge=1, le=256)] = 2
-    batch_size: Annotated[int, Field(ge=1, le=16)] = 16
-    wait_s: Annotated[int, Field(ge=0, le=30)] = 30
-    pace_ms: Annotated[int, Field(ge=0, le=60_000)] = 5
+    threads: Annotated[Whole, Field(ge=1, le=256)] = 2
+    batch_size: Annotated[Whole, Field(ge=1, le=16)] = 16
+    wait_s: Annotated[Whole, Field(ge=0, le=30)] = 30
+    pace_ms: Annotated[Whole, Field(ge=0, le=60_000)] = 5
     options: dict[str, Any] = Field(default_factory=dict)  # for third-party pullers
+
+
+class ReconcileSettings(Table):
+    enabled: bool = True
+    first_after: Duration = timedelta(minutes=15)
+    then_after: tuple[Duration, ...] = (
+        timedelta(hours=1),
+        timedelta(hours=6),
+        timedelta(hours=24),
+        timedelta(hours=72),
+        timedelta(days=7),
+        timedelta(days=14),
+        timedelta(days=28),
+    )
+    max_per_second: Annotated[Whole, Field(ge=1, le=1000)] = 20
+    window_days: Annotated[Whole, Field(ge=1, le=30)] = 30  # what QuerySendDetails remembers
+
+
+class RetentionSettings(Table):
+    journal: DurationOrForever = timedelta(days=90)
+    receipts: DurationOrForever = Field(default=None, json_schema_extra={"default": FOREVER})
+
+
+class HttpSettings(Table):
+    listen: str = "127.0.0.1:8650"
+    token: Secret = SecretStr("")
+    token_file: str = ""
+
+
+class NotifySettings(Table):
+    url: str
+    secret: Secret = SecretStr("")
+    secret_file: str = ""
 
 
 class LogSettings(Table):
@@ -63,7 +152,31 @@ class LogSettings(Table):
 class Settings(Table):
     """The whole configuration."""
 
-    database: DatabaseSettings = DatabaseSettings()
-    accounts: dict[str, AccountSettings] = Field(default_factory=dict)
-    sources: dict[str, SourceSettings] = Field(default_factory=dict)
-    log: LogSettings = LogSettings()
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    accounts: dict[Name, AccountSettings] = Field(default_factory=dict)
+    sources: dict[Name, SourceSettings] = Field(default_factory=dict)
+    reconcile: ReconcileSettings = Field(default_factory=ReconcileSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    notify: dict[Name, NotifySettings] = Field(default_factory=dict)
+
+
+def table_model(model: type[Table], key: str) -> type[Table] | None:
+    """Return the model of the table under `key` of `model`, for a table of tables that of each
+    entry; None if the key holds no table."""
+    field = model.model_fields.get(key)
+    if field is None:
+        return None
+    kinds = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, Table)), None)
+
+
+def is_table_of_tables(model: type[Table], key: str) -> bool:
+    """Return whether `key` of `model` holds named tables, like `accounts`."""
+    return getattr(model.model_fields[key].annotation, "__origin__", None) is dict
+
+
+def secret_keys(model: type[Table]) -> list[str]:
+    """Return the keys of `model` that hold a secret."""
+    return [key for key, field in model.model_fields.items() if field.annotation is SecretStr]

@@ -5,9 +5,10 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.errors import Problem
-from receiptd.model import Origin, Record
+from receiptd.model import CredentialsSource, Origin, Record
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -32,4 +33,14 @@ class Provider(Protocol):
 
     def problems(self, name: str, account: AccountSettings) -> list[Problem]:
         """Return what is wrong with `[accounts.<name>]` for this provider; no I/O."""
+        ...
+
+    def credentials(
+        self, account: AccountSettings, kind: str, message_type: str, clock: Clock
+    ) -> CredentialsSource:
+        """Return what signs the pulls of `message_type`, to be shared by all their threads; no I/O.
+
+        `kind` is the source's `credentials`: `token` or `access_key`. Raises ValueError if the
+        provider has no such kind.
+        """
         ...

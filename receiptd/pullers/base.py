@@ -29,15 +29,15 @@ class Puller(Protocol):
         """Take up to `batch_size` envelopes, waiting at most `wait_s` seconds for the first.
 
         Returns an empty list if nothing came. Blocks at most `wait_s` plus a few seconds,
-        whatever the broker does.
-        Raises SourceUnavailable, SourceRefused, or SourceCancelled after `cancel`.
+        whatever the broker does. Raises SourceUnavailable, SourceRefused, or SourceCancelled
+        after `cancel`.
         """
         ...
 
     def ack(self, committed: Sequence[Committed]) -> AckResult:
         """Tell the broker that these envelopes are durable; works after `cancel` too. Envelopes
-        without a handle
-        are passed over. Raises SourceUnavailable or SourceRefused if the call failed as a whole.
+        without a handle are passed over. Raises SourceUnavailable or SourceRefused if the call
+        failed as a whole.
         """
         ...
 

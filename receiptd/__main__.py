@@ -1,0 +1,7 @@
+"""`python -m receiptd`."""
+
+import sys
+
+from receiptd.cli import main
+
+sys.exit(main())

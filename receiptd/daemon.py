@@ -1,0 +1,215 @@
+"""The daemon: builds everything from the configuration, starts in order, stops in reverse."""
+
+import os
+import platform
+import threading
+from collections.abc import Callable, Mapping
+
+from receiptd import __version__, assembly, log
+from receiptd.assembly import SourcePlan
+from receiptd.clock import Clock, SystemClock
+from receiptd.config import Settings
+from receiptd.errors import ConfigError, Problem, StoreUnavailable
+from receiptd.gate import Gate
+from receiptd.pipeline import Pipeline
+from receiptd.pulse import Pulse, late
+from receiptd.signals import stop_signals
+from receiptd.store import Store, open_store
+from receiptd.systemd import Notifier
+from receiptd.tally import Tally
+from receiptd.worker import Pace, Worker, no_trace
+
+# Below docker's 10 s and the unit's TimeoutStopSec=10: past it something is wedged, and it is
+# better to leave with a record of what than to be killed without one. Leaving is safe: what is
+# not committed is not acked.
+DRAIN_S = 8.0
+EXIT_OK = 0
+EXIT_TRY_AGAIN = 75
+# How often the main thread looks at the pulses and renews the status line.
+_LOOK_S = 5.0
+
+_log = log.get_logger()
+
+
+def run(
+    settings: Settings,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    trace: Callable[[str], None] = no_trace,
+) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code.
+
+    The first signal drains (at most 8 s), a second leaves at once. Raises ConfigError if it
+    cannot start as configured, StoreUnavailable never: a database that is away at the start is
+    waited for.
+    """
+    stopping = threading.Event()
+    with stop_signals(stopping):
+        return Daemon(settings, stopping=stopping, environ=environ, trace=trace).run()
+
+
+class Daemon:
+    """One run. Everything is built in `run`, in the order in which it is needed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stopping: threading.Event,
+        environ: Mapping[str, str] = os.environ,
+        trace: Callable[[str], None] = no_trace,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._trace = trace
+        self._systemd = Notifier(environ)
+        self._stopping = stopping
+        self._store_gate = Gate(self._clock)
+        self._plans: list[SourcePlan] = []
+        self._crew: list[tuple[Worker, threading.Thread]] = []
+        self._pulses: list[Pulse] = []
+        self._tallies: list[Tally] = []
+        self._gates: dict[str, Gate] = {}
+
+    def run(self) -> int:
+        """Start, wait, stop; return the exit code."""
+        self._plans = assembly.plan(self._settings, self._clock)
+        if not self._plans:
+            raise ConfigError(
+                [Problem("sources", "at least one source is needed", cure="see config.toml")]
+            )
+        store = open_store(
+            self._settings.database.url.get_secret_value(), self._clock, trace=self._trace
+        )
+        try:
+            if not self._await_database(store):
+                return EXIT_OK
+            for source in self._plans:
+                self._hire(source, store)
+            for _, thread in self._crew:
+                thread.start()
+            _log.info(
+                "daemon.started", version=__version__, sources=len(self._plans), pid=os.getpid()
+            )
+            self._systemd.notify("READY=1", self._status())
+            self._watch()
+            return self._drain()
+        finally:
+            store.close()
+
+    def _await_database(self, store: Store) -> bool:
+        """Bring the schema up to date or refuse to start; wait while the database is away."""
+        self._systemd.notify("STATUS=waiting for the database")
+        while True:
+            with self._store_gate.attempt(self._stopping) as attempt:
+                if attempt is None or self._stopping.is_set():
+                    return False
+                try:
+                    self._prepare(store)
+                except StoreUnavailable as exc:
+                    if attempt.failed():
+                        _log.error("store.lost", error=str(exc))
+                    continue
+                if outage := attempt.succeeded():
+                    _log.info(
+                        "store.recovered",
+                        outage_s=round(outage.seconds, 1),
+                        attempts=outage.attempts,
+                    )
+                return True
+
+    def _prepare(self, store: Store) -> None:
+        upgrade = self._settings.database.upgrade_on_start
+        if upgrade if upgrade is not None else store.is_local:
+            applied = store.upgrade()
+            if applied:
+                _log.info("migration.applied", revision=store.revision())
+        problems = store.problems()
+        if problems:
+            raise ConfigError(problems)
+
+    def _hire(self, source: SourcePlan, store: Store) -> None:
+        tally = Tally(
+            instance=f"{platform.node()}:{os.getpid()}",
+            source=source.name,
+            store=store,
+            clock=self._clock,
+        )
+        gate = Gate(self._clock)
+        pipeline = Pipeline(
+            context=source.context,
+            normalize=source.normalize,
+            store=store,
+            clock=self._clock,
+        )
+        self._tallies.append(tally)
+        self._gates[source.name] = gate
+        for number in range(1, source.settings.threads + 1):
+            name = f"{source.name}/{number}"
+            pulse = Pulse(name, self._clock)
+            worker = Worker(
+                source=source.name,
+                open_puller=lambda source=source: source.kind.open(  # type: ignore[misc]
+                    source.name, source.settings, source.account, source.credentials, self._clock
+                ),
+                pipeline=pipeline,
+                pace=Pace(
+                    batch_size=source.settings.batch_size,
+                    wait_s=source.settings.wait_s,
+                    pace_s=source.settings.pace_ms / 1000,
+                ),
+                source_gate=gate,
+                store_gate=self._store_gate,
+                tally=tally,
+                pulse=pulse,
+                stopping=self._stopping,
+                clock=self._clock,
+                trace=self._trace,
+            )
+            self._pulses.append(pulse)
+            # Daemon threads: one that hangs must not keep the process after the drain's time is up.
+            self._crew.append((worker, threading.Thread(target=worker.run, name=name, daemon=True)))
+
+    def _watch(self) -> None:
+        """Feed the watchdog from the workers' progress until told to stop."""
+        interval = self._systemd.watchdog_interval_s
+        silent = False
+        while not self._stopping.wait(min(interval or _LOOK_S, _LOOK_S)):
+            overdue = late(self._pulses)
+            if not overdue:
+                self._systemd.notify("WATCHDOG=1", self._status())
+            elif not silent:
+                _log.error("daemon.stuck", threads=overdue)
+                self._systemd.notify(f"STATUS=stuck: {', '.join(overdue)}")
+            silent = bool(overdue)
+
+    def _drain(self) -> int:
+        self._systemd.notify("STOPPING=1")
+        _log.info("daemon.stopping")
+        for worker, _ in self._crew:
+            worker.cancel()
+        for source in self._plans:
+            source.credentials.cancel()
+        until = self._clock.monotonic() + DRAIN_S
+        for _, thread in self._crew:
+            thread.join(max(0.0, until - self._clock.monotonic()))
+        hung = [thread.name for _, thread in self._crew if thread.is_alive()]
+        if hung:
+            _log.error("shutdown.timed_out", threads=hung, after_s=DRAIN_S)
+            return EXIT_TRY_AGAIN
+        for tally in self._tallies:
+            tally.publish(now=True)
+        _log.info("daemon.stopped")
+        return EXIT_OK
+
+    def _status(self) -> str:
+        lost = [name for name, gate in self._gates.items() if not gate.is_open]
+        changed = sum(tally.counts().changed for tally in self._tallies)
+        parts = [f"{len(self._gates) - len(lost)} of {len(self._gates)} sources well"]
+        if lost:
+            parts.append("away: " + ", ".join(lost))
+        if not self._store_gate.is_open:
+            parts.append("database away")
+        parts.append(f"{changed} rows written")
+        return "STATUS=" + "; ".join(parts)

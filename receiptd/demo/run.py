@@ -1,0 +1,157 @@
+"""The course of the demonstration: send, receive, kill, restart, account for every send."""
+
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from sqlalchemy import Engine, create_engine
+
+from receiptd.clock import SystemClock
+from receiptd.demo import account as accounts
+from receiptd.demo import show
+from receiptd.demo.child import Daemon
+from receiptd.demo.sending import Sending
+from receiptd.model import Credentials
+from receiptd.providers.aliyun import SMS_API_VERSION
+from receiptd.providers.aliyun.rpc import RpcClient
+from receiptd.sandbox import AckEvent, Sandbox, Scenario
+from receiptd.sandbox.configuration import config_toml
+
+# A tenth fails at the carrier, some receipts come twice or out of order, some bodies are garbage.
+_SCENARIO = {
+    "failed": 0.1,
+    "delay_s": (0.2, 2.0),
+    "duplicates": 0.05,
+    "reordered": 0.2,
+    "poison": 0.02,
+    "poison_on_the_wire": True,
+    "replies": 0.03,
+    "jushita_envelope": True,
+}
+# Short, so that what the killed daemon held comes back within seconds instead of half a minute.
+_VISIBILITY_S = 3.0
+_GIVE_UP_S = 50.0
+_LOOK_S = 0.1
+_EXIT_OK = 0
+_EXIT_NOT_TRUE = 1
+
+
+def run(*, messages: int = 1000, seed: int = 1, keep: Path | None = None) -> int:
+    """Run the demonstration on stdout; return 0 only if every send is accounted for.
+
+    The configuration, the database and the daemon's log stay in `keep` if it is given.
+    """
+    console = Console(highlight=False)
+    with contextlib.ExitStack() as stack:
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="receiptd-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        return _Demonstration(console, folder, messages, seed).run()
+
+
+class _Demonstration:
+    def __init__(self, console: Console, folder: Path, messages: int, seed: int) -> None:
+        self._console = console
+        self._folder = folder
+        self._messages = messages
+        self._seed = seed
+        self._url = f"sqlite:///{(folder / 'receiptd.db').resolve()}"
+
+    def run(self) -> int:
+        scenario = Scenario.model_validate({**_SCENARIO, "seed": self._seed})
+        with contextlib.ExitStack() as stack:
+            sandbox = stack.enter_context(
+                Sandbox(
+                    scenario=scenario,
+                    tokens_only=True,
+                    visibility_s=_VISIBILITY_S,
+                    invisible_s=_VISIBILITY_S,
+                )
+            )
+            config = self._folder / "config.toml"
+            config.touch(mode=0o600)
+            config.write_text(config_toml(sandbox.url, database_url=self._url), encoding="utf-8")
+            self._introduce(sandbox)
+            daemon = Daemon(self._folder)
+            stack.callback(daemon.end)
+            daemon.start()
+            engine = create_engine(self._url)
+            stack.callback(engine.dispose)
+            witness = accounts.Witness(engine)
+            sandbox.on_ack = lambda event: witness.check(event.message_id)
+            client = RpcClient(
+                sandbox.url, SMS_API_VERSION, Credentials("testAK", "testSK"), SystemClock()
+            )
+            stack.callback(client.close)
+            sending = Sending(sandbox, client, self._messages, self._seed)
+            stack.callback(sending.stopping.set)
+            sending.start()
+            self._follow(sandbox, daemon, sending, engine)
+            code, took_s = daemon.stop()
+            self._say(f"SIGTERM: the daemon left after {took_s:.2f} s, exit code {code}")
+            return self._close(sandbox, sending, engine, witness)
+
+    def _introduce(self, sandbox: Sandbox) -> None:
+        self._say(
+            f"A sandbox at {sandbox.url} speaks MNS, RocketMQ over HTTP and the RPC gateway.\n"
+            f"{self._messages} SMS are sent; `receiptd run` is a process of its own on SQLite;"
+            " it is killed once with -9, with envelopes in hand."
+        )
+
+    def _follow(self, sandbox: Sandbox, daemon: Daemon, sending: Sending, engine: Engine) -> None:
+        """Show progress until all has come in; kill and restart the daemon half way."""
+        began_at = time.monotonic()
+        killed = False
+        with show.view(self._console, self._messages) as view:
+            while time.monotonic() - began_at < _GIVE_UP_S:
+                in_rows = sum(accounts.landed(engine).values())
+                view.update(sent=len(sending.sent), landed=in_rows, acked=len(sandbox.acked))
+                if sending.error is not None:
+                    raise sending.error
+                if daemon.died() is not None:
+                    raise RuntimeError(f"the daemon has died, see {daemon.log}")
+                if not killed and in_rows >= self._messages // 2:
+                    view.say(f"kill -9 {daemon.kill()}, then a new start")
+                    daemon.start()
+                    killed = True
+                if killed and not sending.is_alive() and self._all_in(sandbox, sending, in_rows):
+                    return
+                sending.stopping.wait(_LOOK_S)
+
+    def _all_in(self, sandbox: Sandbox, sending: Sending, in_rows: int) -> bool:
+        return in_rows >= len(sending.sent) and not _left(sandbox)
+
+    def _close(
+        self, sandbox: Sandbox, sending: Sending, engine: Engine, witness: accounts.Witness
+    ) -> int:
+        replies = {event.message_id for event in sandbox.acked if _is_reply(sandbox, event)}
+        account = accounts.close(
+            engine,
+            sending.sent,
+            poison=int(str(sandbox.state["poison"])),
+            replies=len(replies) + sandbox.depth(sandbox.queue("SmsUp")),
+            early_acks=len(witness.early),
+            left_on_broker=_left(sandbox),
+        )
+        self._console.print(show.closing_table(account))
+        for line in show.closing_lines(account):
+            self._say(line)
+        if account.is_true:
+            self._say("Every send is accounted for.")
+            return _EXIT_OK
+        self._say("NOT every send is accounted for.")
+        return _EXIT_NOT_TRUE
+
+    def _say(self, text: str) -> None:
+        self._console.print(text)
+
+
+def _left(sandbox: Sandbox) -> int:
+    """Return how many envelopes the broker still holds, replies included."""
+    queues = [sandbox.queue("SmsReport"), sandbox.queue("SmsUp"), sandbox.topic]
+    return sum(sandbox.depth(name) for name in queues)
+
+
+def _is_reply(sandbox: Sandbox, event: AckEvent) -> bool:
+    return event.queue == sandbox.queue("SmsUp")

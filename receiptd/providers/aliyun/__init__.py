@@ -1,0 +1,52 @@
+"""Aliyun SMS: what its messages and its API say. The client is in `rpc`, imported by who calls."""
+
+from collections.abc import Mapping
+
+from receiptd.clock import Clock
+from receiptd.config import AccountSettings
+from receiptd.errors import Problem
+from receiptd.model import Credentials, CredentialsSource
+from receiptd.providers.accounts import check_endpoints, check_keys
+from receiptd.providers.aliyun.messages import NORMALIZERS
+from receiptd.providers.base import Normalizer, Provider
+from receiptd.providers.keys import StaticCredentials
+
+__all__ = ["PROVIDER", "SMS_API_VERSION", "AliyunProvider"]
+
+# Dysmsapi and Dybaseapi share it (wire-formats 4 and 8.1).
+SMS_API_VERSION = "2017-05-25"
+ENDPOINTS = ("dybase", "dysms", "mns")
+
+
+class AliyunProvider:
+    """The entry point `aliyun`; a source names its message type, because queues hold one each."""
+
+    name: str = "aliyun"
+    normalizers: Mapping[str, Normalizer] = NORMALIZERS
+    default_message_type: str | None = None
+
+    def problems(self, name: str, account: AccountSettings) -> list[Problem]:
+        """Return what is wrong with the access key and the endpoints of `[accounts.<name>]`."""
+        keys = (
+            ("access_key_id", account.access_key_id),
+            ("access_key_secret", account.access_key_secret.get_secret_value()),
+        )
+        return check_keys(name, keys, needed=True) + check_endpoints(name, account, ENDPOINTS)
+
+    def credentials(
+        self, account: AccountSettings, kind: str, message_type: str, clock: Clock
+    ) -> CredentialsSource:
+        """Return the account's own key, or a token of QueryTokenForMnsQueue, renewed in time."""
+        key = Credentials(account.access_key_id, account.access_key_secret.get_secret_value())
+        if kind != "token":
+            return StaticCredentials(key)
+        # Here, so that nobody without a token pays for the HTTP client's import.
+        from receiptd.providers.aliyun.rpc import RpcClient
+        from receiptd.providers.aliyun.token import ENDPOINT, VERSION, TokenCredentials
+
+        endpoint = account.endpoints.get("dybase", ENDPOINT)
+        gateway = RpcClient(endpoint, VERSION, key, clock, region=account.region)
+        return TokenCredentials(gateway, message_type, clock)
+
+
+PROVIDER: Provider = AliyunProvider()

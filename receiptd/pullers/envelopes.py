@@ -1,0 +1,66 @@
+"""From a broker's message to an envelope: the fields that MNS and RocketMQ spell differently but
+mean alike."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from receiptd.model import Envelope, Reason
+from receiptd.pullers.http1 import Answer
+from receiptd.pullers.xml import Message
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_MS = 4_102_444_800_000  # the year 2100: beyond it is nonsense, not a time
+MAX_HIDDEN_S = 43_200.0  # the longest visibility timeout that can be set
+
+
+def to_envelope(
+    source: str, message: Message, answer: Answer, body: bytes, flaw: Reason | None
+) -> Envelope:
+    """Return the envelope; a field that is missing or nonsense is None, and never an error."""
+    fields = message.fields
+    return Envelope(
+        source=source,
+        envelope_id=fields.get("MessageId", ""),
+        body=body if message.damaged is None else message.damaged,
+        handle=fields.get("ReceiptHandle", ""),
+        pull_count=_integer(fields.get("DequeueCount") or fields.get("ConsumedTimes")),
+        enqueued_at=_time(fields.get("EnqueueTime") or fields.get("PublishTime")),
+        visible_until=_visible_until(
+            fields.get("NextVisibleTime") or fields.get("NextConsumeTime"), answer
+        ),
+        flaw=flaw if message.damaged is None else Reason.DAMAGED,
+    )
+
+
+def digest_differs(message: Message, *candidates: bytes) -> bool:
+    """Whether the broker sent an MD5 and none of `candidates` has it.
+
+    Undocumented over which bytes it is taken, so it decides nothing; a count of it tells of damage.
+    """
+    stated = message.fields.get("MessageBodyMD5", "").lower()
+    return bool(stated) and all(
+        hashlib.md5(candidate, usedforsecurity=False).hexdigest() != stated
+        for candidate in candidates
+    )
+
+
+def _integer(text: str | None) -> int | None:
+    if text and text.isascii() and text.isdigit() and len(text) < 16:
+        return int(text)
+    return None
+
+
+def _time(text: str | None) -> datetime | None:
+    milliseconds = _integer(text)
+    if milliseconds is None or not 0 < milliseconds < _MAX_MS:
+        return None
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _visible_until(text: str | None, answer: Answer) -> float | None:
+    """Both times are the broker's, so a host clock that is off changes nothing."""
+    next_visible_ms = _integer(text)
+    if next_visible_ms is None or answer.sent_at_s is None:
+        return None
+    hidden_s = next_visible_ms / 1000 - answer.sent_at_s
+    return answer.arrived_at + hidden_s if 0 < hidden_s <= MAX_HIDDEN_S else None

@@ -1,0 +1,156 @@
+"""The RocketMQ-over-HTTP puller: the official SDK builds, signs and sends; connection and decoding
+are ours."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from urllib.parse import quote
+
+from mq_http_sdk.mq_client import MQClient
+from mq_http_sdk.mq_exception import MQExceptionBase
+from mq_http_sdk.mq_http import RequestInternal
+
+from receiptd.clock import Clock
+from receiptd.config import AccountSettings, SourceSettings
+from receiptd.errors import ConfigError, Problem
+from receiptd.model import Committed, Credentials, Envelope, Reason
+from receiptd.pullers.base import AckResult, CredentialsSource
+from receiptd.pullers.broker import ACK_SECONDS, MAX_BATCH, MAX_WAIT_S, PULL_SPARE_S, Broker
+from receiptd.pullers.checks import (
+    endpoint_problem,
+    missing_problems,
+    name_problems,
+    parse_endpoint,
+)
+from receiptd.pullers.connection import CONNECT_TIMEOUT_S, Connection
+from receiptd.pullers.envelopes import digest_differs, to_envelope
+from receiptd.pullers.http1 import Answer
+from receiptd.pullers.xml import Message
+
+_NAMESPACE = "http://mq.aliyuncs.com/doc/v1/"
+_MAX_TAG_CHARS = 64  # the broker's limit
+
+
+class RocketMqPuller:
+    """Pulls one topic as one consumer group. Bodies are plain text."""
+
+    def __init__(
+        self,
+        source: str,
+        endpoint: str,
+        topic: str,
+        group: str,
+        credentials: CredentialsSource,
+        clock: Clock,
+        *,
+        instance_id: str = "",
+        tag: str = "",
+        pull_spare_s: float = PULL_SPARE_S,
+        ack_s: float = ACK_SECONDS,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        where = parse_endpoint(endpoint)
+        self.digest_mismatches = 0  # bodies that did not have the MD5 the broker stated
+        self._source = source
+        self._target = f"/topics/{topic}/messages?consumer={group}"
+        if instance_id:  # an instance without a namespace is asked without `ns`
+            self._target += f"&ns={instance_id}"
+        self._tag = f"&tag={quote(tag, safe='')}" if tag else ""
+        # Always http to the SDK: its https connection cannot even be constructed on Python 3
+        # (`strict=`). The signature does not cover the scheme.
+        self._client = MQClient(f"http://{where.netloc}", "", "", "")
+        self._connection = Connection(
+            where.host,
+            where.port,
+            https=where.https,
+            monotonic=clock.monotonic,
+            connect_timeout_s=connect_timeout_s,
+        )
+        self._client.http.conn = self._connection
+        self._broker = Broker(
+            self._connection,
+            self._send,
+            credentials,
+            clock,
+            namespace=_NAMESPACE,
+            pull_spare_s=pull_spare_s,
+            ack_s=ack_s,
+        )
+
+    def pull(self, batch_size: int, wait_s: float) -> list[Envelope]:
+        count = min(max(batch_size, 1), MAX_BATCH)
+        wait = int(min(max(wait_s, 0), MAX_WAIT_S))
+        target = f"{self._target}&numOfMessages={count}&waitseconds={wait}{self._tag}"
+        answer, messages = self._broker.receive(target, wait)
+        return [self._envelope(message, answer) for message in messages]
+
+    def ack(self, committed: Sequence[Committed]) -> AckResult:
+        return self._broker.delete(self._target, committed)
+
+    def cancel(self) -> None:
+        self._connection.cancel()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _send(self, method: str, target: str, body: bytes, credentials: Credentials) -> None:
+        self._client.access_id = credentials.access_key_id
+        self._client.access_key = credentials.access_key_secret
+        self._client.security_token = credentials.security_token
+        # "" and not b"": the SDK compares with "" to see whether there is a body to sign.
+        request = RequestInternal(method, target, data=body or "")
+        self._client.build_header(None, request)
+        with suppress(MQExceptionBase):  # its text can quote; the connection knows what happened
+            self._client.http.send_request(request)
+
+    def _envelope(self, message: Message, answer: Answer) -> Envelope:
+        body = message.fields.get("MessageBody", "").encode()
+        if not body and message.damaged is None:
+            return to_envelope(self._source, message, answer, b"", Reason.NO_BODY)
+        if message.damaged is None:
+            self.digest_mismatches += digest_differs(message, body)
+        return to_envelope(self._source, message, answer, body, None)
+
+
+class RocketMqKind:
+    """`puller = "rocketmq"`."""
+
+    def problems(self, name: str, source: SourceSettings) -> list[Problem]:
+        found = list(missing_problems(name, source, "endpoint", "topic", "group"))
+        found += name_problems(name, source, "topic", "group", "instance_id")
+        if source.endpoint:
+            problem = endpoint_problem(f"sources.{name}.endpoint", source.endpoint)
+            found += [problem] if problem else []
+        if source.credentials == "token":
+            rule = "token is for mns queues only"
+            found.append(
+                Problem(f"sources.{name}.credentials", rule, "'token'", 'use "access_key"')
+            )
+        if len(source.tag) > _MAX_TAG_CHARS or not source.tag.isprintable():
+            rule = f"may hold up to {_MAX_TAG_CHARS} printable characters"
+            found.append(Problem(f"sources.{name}.tag", rule, repr(source.tag), "shorten it"))
+        return found
+
+    def open(
+        self,
+        name: str,
+        source: SourceSettings,
+        account: AccountSettings,
+        credentials: CredentialsSource,
+        clock: Clock,
+    ) -> RocketMqPuller:
+        """Build a puller. Raises ConfigError if the endpoint is not usable."""
+        if problem := endpoint_problem(f"sources.{name}.endpoint", source.endpoint):
+            raise ConfigError([problem])
+        return RocketMqPuller(
+            name,
+            source.endpoint,
+            source.topic,
+            source.group,
+            credentials,
+            clock,
+            instance_id=source.instance_id,
+            tag=source.tag,
+        )
+
+
+KIND = RocketMqKind()

@@ -1,0 +1,1 @@
+"""One file per database. What a dialect supplies stands in base.py."""

@@ -1,0 +1,173 @@
+"""The store as the rest of the program sees it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+
+from receiptd.clock import Clock
+from receiptd.errors import ConfigError, Problem, StoreError, StoreUnavailable
+from receiptd.model import Entry
+from receiptd.store import migrate, progress, reads
+from receiptd.store.dialects.base import Dialect
+from receiptd.store.dialects.sqlite import SqliteDialect
+from receiptd.store.writer import SaveResult, Writer
+
+_PLACE = "database.url"
+_DIALECTS: dict[str, Callable[[], Dialect]] = {
+    "sqlite": SqliteDialect,
+    "sqlite+pysqlite": SqliteDialect,
+}
+
+
+def _ignore_point(point: str) -> None:
+    pass
+
+
+def _ignore_commit(seconds: float, batches: int, entries: int) -> None:
+    pass
+
+
+class Store:
+    """One database. Thread-safe; connects when it is first asked."""
+
+    def __init__(
+        self,
+        url: URL,
+        dialect: Dialect,
+        clock: Clock,
+        *,
+        trace: Callable[[str], None],
+        on_commit: Callable[[float, int, int], None],
+    ) -> None:
+        self._url = url
+        self._dialect = dialect
+        self._clock = clock
+        self._engines = dialect.engines(url)
+        self._writer = Writer(
+            self._engines.writer, dialect, clock, trace=trace, on_commit=on_commit
+        )
+        self._closed = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the database is a file of ours, so that it may be upgraded without asking."""
+        return self._dialect.is_local
+
+    def save(self, entries: Sequence[Entry]) -> SaveResult:
+        """Return once all of `entries` are durable, in one transaction with whoever else waits.
+
+        Blocks for the running transaction and its own: at most some seconds, then the database is
+        unavailable. Raises StoreUnavailable, StoreRejected (none of `entries` is stored), or
+        ConfigError if the database stopped being durable. Any other error is a bug that these
+        entries brought out.
+        """
+        self._refuse_if_closed()
+        return self._writer.save(entries)
+
+    def upgrade(self) -> list[str]:
+        """Bring the schema up to date; return the revisions applied, oldest first.
+
+        Safe in several processes at once. Raises ConfigError (address, or a schema newer than this
+        program) or StoreUnavailable.
+        """
+        if problems := self._dialect.url_problems(self._url):
+            raise ConfigError(problems)
+        with self._talking(self._engines.writer) as connection:
+            return migrate.upgrade(connection)
+
+    def revision(self) -> str | None:
+        """Return the schema's revision, None if there is none. Raises StoreUnavailable."""
+        with self._talking(self._engines.reader) as connection:
+            return migrate.current(connection)
+
+    def problems(self) -> list[Problem]:
+        """Return what an operator must mend before anything is stored: address, durability, schema.
+
+        Raises StoreUnavailable if the database cannot be reached: that may mend itself.
+        """
+        if problems := self._dialect.url_problems(self._url):
+            return problems
+        try:
+            with self._talking(self._engines.writer) as connection:
+                problems = self._dialect.durability(connection)
+                problem = migrate.problem(migrate.current(connection))
+        except ConfigError as exc:
+            return list(exc.problems)
+        return [*problems, problem] if problem else problems
+
+    def record_progress(self, instance: str, source: str, counts: progress.ProgressCounts) -> None:
+        """Write the progress row of (instance, source). Raises StoreUnavailable, StoreRejected."""
+        with self._talking(self._engines.writer) as connection:
+            progress.record(connection, instance, source, counts, self._clock.now())
+
+    def counts(self) -> reads.Counts:
+        """Return how many rows there are; never waits for a writer, nor makes one wait.
+
+        Reads the receipts table as a whole: for a status page, not for a hot path. Raises
+        StoreUnavailable.
+        """
+        with self._talking(self._engines.reader) as connection:
+            return reads.counts(connection)
+
+    def close(self) -> None:
+        """Close all connections; what is called later raises StoreUnavailable. The callers' threads
+        must have ended."""
+        self._closed = True
+        self._engines.dispose()
+
+    @contextmanager
+    def _talking(self, engine: Engine) -> Iterator[Connection]:
+        """One transaction, its errors translated."""
+        self._refuse_if_closed()
+        error: StoreError
+        try:
+            with engine.begin() as connection:
+                yield connection
+            return
+        except (StoreError, ConfigError):
+            raise
+        except Exception as exc:
+            translated = self._dialect.translate(exc)
+            if translated is None:
+                raise
+            error = translated
+        # Outside the handler: the driver's text may quote a row.
+        raise error
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+
+
+def open_store(
+    url: str,
+    clock: Clock,
+    *,
+    trace: Callable[[str], None] = _ignore_point,
+    on_commit: Callable[[float, int, int], None] = _ignore_commit,
+) -> Store:
+    """Return the store at `url`; does not connect yet.
+
+    `trace` is called in the committing thread with `in_transaction`, `before_commit` and
+    `after_commit`; `on_commit` after each transaction, with its seconds, batches and entries.
+    Raises ConfigError if the address is of no database that receiptd knows.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None:
+        # Not shown: without a structure, nobody knows where its password is.
+        problem = Problem(_PLACE, "is no database address", cure="write sqlite:///receiptd.db")
+        raise ConfigError([problem])
+    make = _DIALECTS.get(parsed.drivername)
+    if make is None:
+        known = " or ".join(name for name in _DIALECTS if "+" not in name)
+        cure = f"use {known}, as in sqlite:///receiptd.db"
+        raise ConfigError([Problem(_PLACE, "is of an unknown kind", parsed.drivername, cure)])
+    dialect = make()
+    if problems := dialect.url_problems(parsed):
+        raise ConfigError(problems)
+    return Store(parsed, dialect, clock, trace=trace, on_commit=on_commit)

@@ -1,0 +1,228 @@
+"""The loop: pull, process, ack, again. One thread per source and `threads` setting."""
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from receiptd.clock import Clock
+from receiptd.errors import SourceCancelled, SourceError, SourceRefused, StoreUnavailable
+from receiptd.gate import Attempt, Gate
+from receiptd.log import get_logger
+from receiptd.model import Committed, Envelope
+from receiptd.pipeline import Processed
+from receiptd.pullers.base import Puller
+from receiptd.pulse import Pulse
+from receiptd.tally import Tally
+
+# A probe during an outage only asks whether the source answers; a long poll would keep the other
+# threads waiting.
+_PROBE_WAIT_S = 1.0
+# A throttled long poll answers "empty" at once (MNS, BatchReceiveMessage page). It is no outage,
+# so it is tried again sooner, but it is billed, so not at once.
+_THROTTLED_PAUSE_S = 5.0
+# Without long polling every empty answer comes early; this is the pause between two of them.
+_SHORT_POLL_PAUSE_S = 1.0
+# Allowances for the pulse: how long each step may take before the thread counts as stuck. A
+# puller promises its wait and 10 s more; the database's own limits are 5 to 10 s a statement.
+_PULL_ALLOWANCE_S = 15.0
+_STORE_ALLOWANCE_S = 45.0
+_ACK_ALLOWANCE_S = 20.0
+# What an outage of a source began with.
+_PULL, _ACK = "pull", "ack"
+
+
+class Batches(Protocol):
+    """What a worker needs of the pipeline."""
+
+    def process(self, envelopes: list[Envelope]) -> Processed: ...
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How a worker asks its source."""
+
+    batch_size: int
+    wait_s: float
+    pace_s: float
+
+
+def no_trace(point: str) -> None:
+    """Do nothing; the crash tests pass a function that dies at a named point instead."""
+
+
+class Worker:
+    """One thread's work on one source."""
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        open_puller: Callable[[], Puller],
+        pipeline: Batches,
+        pace: Pace,
+        source_gate: Gate,
+        store_gate: Gate,
+        tally: Tally,
+        pulse: Pulse,
+        stopping: threading.Event,
+        clock: Clock,
+        trace: Callable[[str], None] = no_trace,
+    ) -> None:
+        self._open_puller = open_puller
+        self._pipeline = pipeline
+        self._pace = pace
+        self._source_gate = source_gate
+        self._store_gate = store_gate
+        self._tally = tally
+        self._pulse = pulse
+        self._stopping = stopping
+        self._clock = clock
+        self._trace = trace
+        self._puller: Puller | None = None
+        self._log = get_logger(source=source)
+
+    def run(self) -> None:
+        """Work until stopped. Never raises: a bug is logged, waited out and tried again."""
+        self._log.debug("worker.started")
+        self._puller = self._open_puller()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self.run_once()
+                except Exception:
+                    self._log.error("worker.failed", exc_info=True)
+                    self._rest(_THROTTLED_PAUSE_S)
+        finally:
+            self._puller.close()
+            self._pulse.stop()
+            self._log.debug("worker.stopped")
+
+    def cancel(self) -> None:
+        """End a running long poll; called from the daemon's thread after `stopping` was set."""
+        if self._puller is not None:
+            self._puller.cancel()
+
+    def run_once(self) -> None:
+        """Take one batch its whole way, or nothing if the source or the database is away."""
+        # Do not take what cannot be stored: pulled envelopes are hidden from everyone else.
+        if not self._store_gate.wait_open(self._stopping, self._alive):
+            return
+        pause_s = 0.0
+        with self._source_gate.attempt(self._stopping, self._alive) as attempt:
+            if attempt is None:
+                return
+            try:
+                pause_s = self._take_batch(attempt)
+            except SourceCancelled:
+                return
+            except SourceError as exc:
+                self._source_failed(attempt, exc, cause=_PULL)
+        self._tally.publish()
+        self._rest(pause_s)
+
+    def _take_batch(self, attempt: Attempt) -> float:
+        """Pull, process and ack; return how long to wait before the next pull."""
+        wait_s = min(self._pace.wait_s, _PROBE_WAIT_S) if attempt.probe else self._pace.wait_s
+        self._trace("before_pull")
+        envelopes, took_s = self._pull(wait_s)
+        if not envelopes:
+            return self._came_empty(attempt, wait_s, took_s)
+        self._trace("after_pull")
+        processed = self._process(envelopes)
+        if processed is None:
+            return 0.0  # told to stop while the database was away: not acked, it comes again
+        try:
+            self._ack(processed.committed)
+        except SourceError as exc:
+            self._source_failed(attempt, exc, cause=_ACK)
+            return 0.0
+        self._source_well(attempt)
+        return self._pace.pace_s if len(envelopes) < self._pace.batch_size else 0.0
+
+    def _pull(self, wait_s: float) -> tuple[list[Envelope], float]:
+        assert self._puller is not None
+        self._pulse.beat(wait_s + _PULL_ALLOWANCE_S)
+        began_at = self._clock.monotonic()
+        envelopes = self._puller.pull(self._pace.batch_size, wait_s)
+        self._tally.pulled(envelopes)
+        return envelopes, self._clock.monotonic() - began_at
+
+    def _process(self, envelopes: list[Envelope]) -> Processed | None:
+        """Store the batch, however long the database is away; None if told to stop before that."""
+        while True:
+            with self._store_gate.attempt(self._stopping, self._alive) as attempt:
+                if attempt is None:
+                    return None
+                self._pulse.beat(_STORE_ALLOWANCE_S)
+                began_at = self._clock.monotonic()
+                try:
+                    processed = self._pipeline.process(envelopes)
+                except StoreUnavailable as exc:
+                    if attempt.failed():
+                        self._log.error("store.lost", error=str(exc))
+                    continue
+                if outage := attempt.succeeded():
+                    self._log.info(
+                        "store.recovered",
+                        outage_s=round(outage.seconds, 1),
+                        attempts=outage.attempts,
+                    )
+            self._tally.committed(processed, self._clock.monotonic() - began_at)
+            return processed
+
+    def _ack(self, committed: list[Committed]) -> None:
+        assert self._puller is not None
+        self._pulse.beat(_ACK_ALLOWANCE_S)
+        now = self._clock.monotonic()
+        # A handle whose time has passed is dead; its envelope comes again and merges into its row.
+        alive = [one for one in committed if not _expired(one.envelope, now)]
+        late = len(committed) - len(alive)
+        self._trace("before_ack")
+        try:
+            result = self._puller.ack(alive)
+        except SourceError as exc:
+            self._log.warning("ack.failed", count=len(alive), code=exc.code)
+            self._tally.acked(acked=0, expired=late, failed=len(alive))
+            raise
+        self._trace("after_ack")
+        self._tally.acked(acked=result.acked, expired=result.expired + late, failed=result.failed)
+
+    def _came_empty(self, attempt: Attempt, wait_s: float, took_s: float) -> float:
+        if wait_s > 0 and took_s < wait_s / 2:
+            if attempt.failed(longest_pause_s=_THROTTLED_PAUSE_S):
+                self._log.warning("source.throttled", took_s=round(took_s, 3), wait_s=wait_s)
+            return 0.0
+        if attempt.cause == _ACK:
+            # That nothing came says nothing about acks: what they failed for is hidden until its
+            # visibility timeout has passed. Only an ack ends this outage.
+            attempt.failed(_ACK)
+            return 0.0
+        self._source_well(attempt)
+        return 0.0 if wait_s > 0 else _SHORT_POLL_PAUSE_S
+
+    def _source_well(self, attempt: Attempt) -> None:
+        if outage := attempt.succeeded():
+            self._log.info(
+                "source.recovered", outage_s=round(outage.seconds, 1), attempts=outage.attempts
+            )
+
+    def _source_failed(self, attempt: Attempt, exc: SourceError, *, cause: str) -> None:
+        if not attempt.failed(cause):
+            return  # the outage has been told; its end will be, too
+        if isinstance(exc, SourceRefused):
+            self._log.error("source.refused", error=str(exc), code=exc.code, http=exc.http_status)
+        else:
+            self._log.warning("source.lost", error=str(exc), code=exc.code, http=exc.http_status)
+
+    def _alive(self) -> None:
+        self._pulse.beat(_PULL_ALLOWANCE_S)
+
+    def _rest(self, seconds: float) -> None:
+        if seconds > 0:
+            self._pulse.beat(seconds + _PULL_ALLOWANCE_S)
+            self._clock.wait(self._stopping, seconds)
+
+
+def _expired(envelope: Envelope, now: float) -> bool:
+    return envelope.visible_until is not None and envelope.visible_until < now

@@ -1,0 +1,92 @@
+"""A real `receiptd run` in a process of its own, and patience that ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+
+def eventually(condition: Callable[[], bool], within_s: float, what: str = "") -> float:
+    """Return after how many seconds `condition` held; fail if it did not within `within_s`."""
+    began_at = time.monotonic()
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() - began_at > within_s:
+            raise AssertionError(f"not within {within_s} s: {what or condition}")
+        pause.wait(0.02)
+    return time.monotonic() - began_at
+
+
+class Receiptd:
+    """`receiptd run` on a configuration and a SQLite file in `folder`."""
+
+    def __init__(self, folder: Path, config: str, *, program: list[str] | None = None) -> None:
+        self.folder = folder
+        self.url = f"sqlite:///{folder}/receipts.db"
+        self.log = folder / "log.txt"
+        (folder / "config.toml").write_text(config)
+        self._program = program or [sys.executable, "-m", "receiptd", "run"]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environ: str) -> "Receiptd":
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._program, "--config", str(self.folder / "config.toml")],
+                env={**_clean_environ(), "RECEIPTD_DATABASE__URL": self.url, **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+            )
+        return self
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Send `number`; return the exit code and the seconds until the exit."""
+        assert self.process is not None
+        began_at = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=30)
+        return code, time.monotonic() - began_at
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def rss_mb(self) -> float:
+        assert self.process is not None
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+        raise AssertionError("no VmHWM")
+
+    def rows(self, query: str, **values: object) -> list[tuple[object, ...]]:
+        engine = create_engine(self.url)
+        try:
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(text(query), values)]
+        finally:
+            engine.dispose()
+
+    def count(self, query: str) -> int:
+        if not (self.folder / "receipts.db").exists():
+            return 0
+        return int(str(self.rows(query)[0][0]))
+
+
+def _clean_environ() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("RECEIPTD_")}

@@ -1,0 +1,122 @@
+"""What the puller tests share: credentials, pullers with short deadlines, conformance harnesses."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from receiptd.clock import Clock, SystemClock
+from receiptd.model import Committed, Credentials, Envelope
+from receiptd.pullers.base import Puller
+from receiptd.pullers.mns import MnsPuller
+from receiptd.pullers.rocketmq import RocketMqPuller
+from receiptd.sandbox import Fault, ManualClock, Sandbox
+
+QUEUE = "Alicom-Queue-1092397003988387-SmsReport"
+TOPIC = "jst-sms-report"
+KINDS = ("mns", "rocketmq")
+DEADLINE_S = 0.3  # of everything in tests; long for loopback, short for a test
+GROUP = "GID_receiptd"
+INSTANCE = "MQ_INST_1_abc"
+
+
+class KeyRing:
+    """Credentials as the daemon hands them out: `later` are what a refusal brings."""
+
+    def __init__(self, *later: Credentials, first: Credentials | None = None) -> None:
+        self._now = first or Credentials("testAK", "testSK")
+        self._later = list(later)
+        self.refusals: list[Credentials] = []
+
+    def current(self) -> Credentials:
+        return self._now
+
+    def refused(self, used: Credentials) -> bool:
+        self.refusals.append(used)
+        if not self._later:
+            return False
+        self._now = self._later.pop(0)
+        return True
+
+
+class SandboxHarness:
+    """What the conformance suite needs, over the sandbox on virtual time."""
+
+    hidden_s = 30.0
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+
+    def expire(self) -> None:
+        assert isinstance(self.sandbox.clock, ManualClock)
+        self.sandbox.clock.advance(self.hidden_s + 1)
+
+    def answer_empty_once(self) -> None:
+        self.sandbox.set_fault(Fault.build("empty", ("receive", "consume"), times=1))
+
+    def wait_until_polling(self) -> None:
+        assert self.sandbox.wait_until(lambda: self.sandbox.polls_waiting() == 1)
+
+
+class MnsHarness(SandboxHarness):
+    @property
+    def queue(self) -> str:
+        return self.sandbox.queue("SmsReport")
+
+    def open(self) -> Puller:
+        return MnsPuller("sms", self.sandbox.url, self.queue, KeyRing(), SystemClock())
+
+    def publish(self, bodies: Sequence[bytes]) -> None:
+        for body in bodies:
+            self.sandbox.send_mns(self.queue, body)
+
+    def publish_unreadable(self) -> None:
+        self.sandbox.send_mns(self.queue, b'{"raw":"json, not base64"}', encode=False)
+
+    def depth(self) -> int:
+        return self.sandbox.depth(self.queue)
+
+
+class RocketMqHarness(SandboxHarness):
+    hidden_s = 300.0
+
+    def open(self) -> Puller:
+        return RocketMqPuller(
+            "shop", self.sandbox.url, self.sandbox.topic, GROUP, KeyRing(), SystemClock()
+        )
+
+    def publish(self, bodies: Sequence[bytes]) -> None:
+        for body in bodies:
+            self.sandbox.publish_mq(self.sandbox.topic, body.decode())
+
+    def publish_unreadable(self) -> None:
+        self.sandbox.send_raw_mq(
+            self.sandbox.topic,
+            "<Message><MessageId>{id}</MessageId><ReceiptHandle>{handle}</ReceiptHandle>"
+            "<MessageBody>a & b</MessageBody></Message>",
+        )
+
+    def depth(self) -> int:
+        return self.sandbox.depth(self.sandbox.topic, GROUP)
+
+
+def make_puller(
+    kind: str, url: str, credentials: KeyRing | None = None, clock: Clock | None = None, **more: Any
+) -> MnsPuller | RocketMqPuller:
+    """Return a puller whose deadlines are `DEADLINE_S`, unless told otherwise."""
+    options = {
+        "pull_spare_s": DEADLINE_S,
+        "ack_s": DEADLINE_S,
+        "connect_timeout_s": DEADLINE_S,
+        **more,
+    }
+    credentials, clock = credentials or KeyRing(), clock or SystemClock()
+    if kind == "mns":
+        return MnsPuller("sms", url, QUEUE, credentials, clock, **options)
+    return RocketMqPuller("shop", url, TOPIC, GROUP, credentials, clock, **options)
+
+
+def committed(*handles: str) -> list[Committed]:
+    """Return envelopes with these handles, as if their transaction were durable."""
+    return [
+        Committed(Envelope(source="sms", envelope_id=f"id-{handle}", body=b"{}", handle=handle))
+        for handle in handles
+    ]

@@ -1,0 +1,367 @@
+"""The worker against a queue with visibility timeouts and a real SQLite file, on a manual clock."""
+
+import threading
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from receiptd.clock import ManualClock
+from receiptd.errors import SourceRefused, SourceUnavailable
+from receiptd.gate import Gate
+from receiptd.model import Origin, Reason
+from receiptd.pipeline import Pipeline
+from receiptd.providers.aliyun import PROVIDER
+from receiptd.providers.base import Context
+from receiptd.pulse import Pulse
+from receiptd.store import open_store
+from receiptd.tally import Tally
+from receiptd.worker import Pace, Worker, no_trace
+from tests.fakes import VISIBILITY_S, FakePuller, FakeQueue, sms_report
+
+
+class Crash(BaseException):
+    """The process dies here; not an Exception, so that nothing in receiptd can survive it."""
+
+
+class Rig:
+    """One process' life: a store, a pipeline and a worker on a queue that outlives them."""
+
+    def __init__(self, tmp_path, queue, *, trace=no_trace, pace_s=0.0):
+        self.url = f"sqlite:///{tmp_path}/receipts.db"
+        self.queue = queue
+        self.clock = queue.clock
+        self.store = open_store(self.url, self.clock, trace=trace)
+        self.store.upgrade()
+        self.stopping = threading.Event()
+        self.source_gate = Gate(self.clock, spread=lambda: 0.5)
+        self.store_gate = Gate(self.clock, spread=lambda: 0.5)
+        self.puller = FakePuller(queue)
+        self.tally = Tally(instance="test", source="fake", store=self.store, clock=self.clock)
+        self.pulse = Pulse("fake/1", self.clock)
+        self.worker = Worker(
+            source="fake",
+            open_puller=lambda: self.puller,
+            pipeline=Pipeline(
+                context=Context(provider="aliyun", account="main", origin=Origin.QUEUE),
+                normalize=PROVIDER.normalizers["SmsReport"],
+                store=self.store,
+                clock=self.clock,
+            ),
+            pace=Pace(batch_size=16, wait_s=30.0, pace_s=pace_s),
+            source_gate=self.source_gate,
+            store_gate=self.store_gate,
+            tally=self.tally,
+            pulse=self.pulse,
+            stopping=self.stopping,
+            clock=self.clock,
+            trace=trace,
+        )
+        self.worker._puller = self.puller
+        queue.on_ack = self._must_be_visible
+        self.early_acks = []
+
+    def _must_be_visible(self, envelope_id):
+        rows = self.rows("SELECT 1 FROM journal WHERE envelope_id = :id", id=envelope_id)
+        if not rows:
+            self.early_acks.append(envelope_id)
+
+    def rows(self, query, **values):
+        engine = create_engine(self.url)
+        try:
+            with engine.connect() as connection:
+                return connection.execute(text(query), values).all()
+        finally:
+            engine.dispose()
+
+    def drain(self, rounds=50):
+        for _ in range(rounds):
+            if not self.queue.bodies:
+                return
+            self.worker.run_once()
+
+    def close(self):
+        self.store.close()
+
+
+@pytest.fixture
+def queue():
+    return FakeQueue(ManualClock())
+
+
+@pytest.fixture
+def rig(tmp_path, queue):
+    rig = Rig(tmp_path, queue)
+    yield rig
+    rig.close()
+
+
+def statuses(rig):
+    return rig.rows("SELECT biz_id, phone, status FROM receipts ORDER BY biz_id, phone")
+
+
+POINTS = [
+    "before_pull",
+    "after_pull",
+    "in_transaction",
+    "before_commit",
+    "after_commit",
+    "before_ack",
+    "after_ack",
+]
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("point", POINTS)
+def test_after_a_death_at_any_step_every_receipt_has_one_row_and_the_queue_is_empty(
+    tmp_path, queue, point, nth
+):
+    for number in range(40):
+        queue.put(sms_report(number, success=number % 5 != 0))
+    queue.put(b"no JSON")
+    seen = 0
+
+    def die(at):
+        nonlocal seen
+        if at == point:
+            seen += 1
+            if seen == nth:
+                raise Crash(point)
+
+    first = Rig(tmp_path, queue, trace=die)
+    with pytest.raises(Crash):
+        first.drain()
+    first.close()
+    queue.clock.advance(VISIBILITY_S + 1)
+    second = Rig(tmp_path, queue)
+    second.drain()
+
+    assert not queue.bodies
+    assert not first.early_acks
+    assert not second.early_acks
+    assert len(statuses(second)) == 40
+    assert sum(1 for row in statuses(second) if row.status == "failed") == 8
+    assert second.rows("SELECT DISTINCT reason FROM journal WHERE outcome = 'quarantined'") == [
+        (Reason.NOT_JSON,)
+    ]
+    second.close()
+
+
+def test_one_bad_message_costs_the_other_fifteen_nothing(rig, queue):
+    for number in range(15):
+        queue.put(sms_report(number))
+    queue.put(b"\xff\x00 not even text")
+
+    rig.worker.run_once()
+
+    assert not queue.bodies
+    assert len(statuses(rig)) == 15
+    assert max(queue.pulls.values()) == 1
+    quarantined = rig.rows("SELECT body, encoding FROM journal WHERE outcome = 'quarantined'")
+    assert quarantined == [("/wAgbm90IGV2ZW4gdGV4dA==", "base64")]
+
+
+def test_a_row_that_the_database_refuses_is_quarantined_and_the_rest_is_stored(rig, queue):
+    for number in range(3):
+        queue.put(sms_report(number))
+    good = rig.worker._pipeline._normalize
+
+    def too_big_for_the_column(data, context):
+        record = good(data, context)
+        if record.out_id == "order-1":
+            import msgspec
+
+            return msgspec.structs.replace(record, segments=2**70)
+        return record
+
+    rig.worker._pipeline._normalize = too_big_for_the_column
+    rig.worker.run_once()
+
+    assert not queue.bodies
+    assert len(statuses(rig)) == 2
+    assert rig.rows("SELECT reason FROM journal WHERE outcome = 'quarantined'") == [
+        (Reason.STORE_REJECTED,)
+    ]
+
+
+def test_a_bug_in_a_normalizer_quarantines_its_envelope_under_a_reason_of_its_own(rig, queue):
+    for number in range(3):
+        queue.put(sms_report(number))
+    good = rig.worker._pipeline._normalize
+
+    def buggy(data, context):
+        if data["out_id"] == "order-1":
+            raise ZeroDivisionError
+        return good(data, context)
+
+    rig.worker._pipeline._normalize = buggy
+    rig.worker.run_once()
+
+    assert not queue.bodies
+    assert len(statuses(rig)) == 2
+    assert rig.rows("SELECT reason FROM journal WHERE outcome = 'quarantined'") == [
+        (Reason.UNEXPECTED_ERROR,)
+    ]
+
+
+def test_a_redelivery_merges_into_its_row(rig, queue):
+    queue.put(sms_report(1))
+    queue.put(sms_report(1))
+
+    rig.worker.run_once()
+
+    assert len(statuses(rig)) == 1
+    assert rig.rows("SELECT count(*) FROM journal") == [(2,)]
+    assert rig.tally.counts().changed == 1
+
+
+def test_while_the_database_is_away_nothing_is_acked_and_the_batch_is_kept(rig, queue):
+    queue.put(sms_report(1))
+    blocker = create_engine(rig.url, isolation_level="AUTOCOMMIT")
+    connection = blocker.connect()
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    connection.exec_driver_sql("BEGIN EXCLUSIVE")
+    waits = 0
+    wait = rig.clock.wait
+
+    def release_after_some_waits(event, seconds):
+        nonlocal waits
+        waits += 1
+        if waits == 8:
+            assert not queue.acked
+            connection.exec_driver_sql("ROLLBACK")
+        return wait(event, seconds)
+
+    rig.clock.wait = release_after_some_waits
+    rig.worker.run_once()
+    connection.close()
+    blocker.dispose()
+
+    assert waits >= 8
+    assert queue.acked == ["m00001"]
+    assert rig.puller.pulls == 1
+    assert not rig.early_acks
+
+
+def test_an_envelope_whose_time_has_passed_is_not_acked_and_merges_when_it_comes_again(rig, queue):
+    queue.put(sms_report(1))
+    slow = rig.worker._pipeline.process
+
+    def take_too_long(envelopes):
+        rig.clock.advance(VISIBILITY_S + 1)
+        return slow(envelopes)
+
+    rig.worker._pipeline.process = take_too_long
+    rig.worker.run_once()
+    assert not queue.acked
+    assert rig.tally.counts().ack_expired == 1
+
+    rig.worker._pipeline.process = slow
+    rig.worker.run_once()
+    assert queue.acked == ["m00001"]
+    assert len(statuses(rig)) == 1
+
+
+@pytest.mark.parametrize("fault", [SourceUnavailable("timeout"), SourceRefused("AccessDenied")])
+def test_a_source_that_fails_is_tried_seldom_and_drained_when_it_is_back(rig, queue, fault):
+    rig.puller.pull_faults = [fault] * 1000
+    while rig.clock.monotonic() < 600:
+        rig.worker.run_once()
+    assert rig.puller.pulls <= 12 + 9 * 4
+    queue.put(sms_report(1))
+    rig.puller.pull_faults = []
+    began_at = rig.clock.monotonic()
+
+    rig.drain()
+
+    assert not queue.bodies
+    assert rig.clock.monotonic() - began_at < 30
+
+
+def test_a_broker_that_takes_no_acks_is_not_read_over_and_over(rig, queue):
+    queue.put(sms_report(1))
+    rig.puller.ack_faults = [SourceUnavailable("http_503")] * 1000
+
+    while rig.clock.monotonic() < 600:
+        rig.worker.run_once()
+
+    assert len(statuses(rig)) == 1
+    assert rig.puller.pulls <= 12 + 9 * 4
+    assert not rig.source_gate.is_open
+    rig.puller.ack_faults = []
+    rig.clock.advance(VISIBILITY_S)
+    rig.drain()
+    assert not queue.bodies
+    assert rig.source_gate.is_open
+
+
+def test_a_long_poll_that_answers_empty_at_once_is_slowed_down(rig):
+    rig.puller.empty_after_s = 0.01
+
+    while rig.clock.monotonic() < 60:
+        rig.worker.run_once()
+
+    assert 6 <= rig.puller.pulls <= 16
+
+
+def test_a_partial_batch_is_followed_by_the_configured_pause(tmp_path, queue):
+    rig = Rig(tmp_path, queue, pace_s=0.005)
+    for number in range(17):
+        queue.put(sms_report(number))
+    rig.worker.run_once()
+    assert rig.clock.monotonic() == 0
+
+    rig.worker.run_once()
+
+    assert rig.clock.monotonic() == pytest.approx(0.005)
+    rig.close()
+
+
+def test_a_bug_in_the_loop_is_logged_waited_out_and_survived(rig, queue):
+    queue.put(sms_report(1))
+    real = rig.puller.pull
+    calls = 0
+
+    def fail_once(batch_size, wait_s):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ZeroDivisionError
+        if not queue.bodies:
+            rig.stopping.set()
+        return real(batch_size, wait_s)
+
+    rig.puller.pull = fail_once
+    rig.worker.run()
+
+    assert not queue.bodies
+    assert rig.puller.closed
+
+
+def test_a_stop_while_the_database_is_away_leaves_the_batch_unacked(rig, queue):
+    queue.put(sms_report(1))
+    blocker = create_engine(rig.url, isolation_level="AUTOCOMMIT")
+    connection = blocker.connect()
+    connection.exec_driver_sql("BEGIN EXCLUSIVE")
+    wait = rig.clock.wait
+
+    def stop_instead(event, seconds):
+        rig.stopping.set()
+        return wait(event, seconds)
+
+    rig.clock.wait = stop_instead
+    rig.worker.run_once()
+    connection.close()
+    blocker.dispose()
+
+    assert not queue.acked
+    assert statuses(rig) == []
+
+
+def test_the_pulse_is_late_only_when_a_step_takes_longer_than_it_promised(rig, queue):
+    queue.put(sms_report(1))
+    rig.worker.run_once()
+    assert not rig.pulse.is_late
+
+    rig.clock.advance(3600)
+
+    assert rig.pulse.is_late
