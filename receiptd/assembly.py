@@ -42,7 +42,7 @@ def plan(settings: Settings, clock: Clock) -> list[SourcePlan]:
     for name, source in settings.sources.items():
         kind = find_puller(source.puller, f"sources.{name}.puller", problems)
         if kind is not None:
-            problems.extend(kind.problems(name, source))
+            problems.extend(kind.problems(name, source, settings.accounts[source.account]))
         provider = providers.get(source.account)
         if kind is None or provider is None:
             continue

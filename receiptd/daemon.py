@@ -12,11 +12,12 @@ from receiptd.config import Settings
 from receiptd.errors import ConfigError, Problem, StoreUnavailable
 from receiptd.gate import Gate
 from receiptd.pipeline import Pipeline
-from receiptd.pulse import Pulse, late
+from receiptd.pulse import Pulse
 from receiptd.signals import stop_signals
 from receiptd.store import Store, open_store
 from receiptd.systemd import Notifier
 from receiptd.tally import Tally
+from receiptd.watchdog import Watchdog
 from receiptd.worker import Pace, Worker, no_trace
 
 # Below docker's 10 s and the unit's TimeoutStopSec=10: past it something is wedged, and it is
@@ -92,7 +93,7 @@ class Daemon:
             _log.info(
                 "daemon.started", version=__version__, sources=len(self._plans), pid=os.getpid()
             )
-            self._systemd.notify("READY=1", self._status())
+            self._systemd.notify("READY=1", f"STATUS={self._status()}")
             self._watch()
             return self._drain()
         finally:
@@ -173,16 +174,10 @@ class Daemon:
 
     def _watch(self) -> None:
         """Feed the watchdog from the workers' progress until told to stop."""
-        interval = self._systemd.watchdog_interval_s
-        silent = False
-        while not self._stopping.wait(min(interval or _LOOK_S, _LOOK_S)):
-            overdue = late(self._pulses)
-            if not overdue:
-                self._systemd.notify("WATCHDOG=1", self._status())
-            elif not silent:
-                _log.error("daemon.stuck", threads=overdue)
-                self._systemd.notify(f"STATUS=stuck: {', '.join(overdue)}")
-            silent = bool(overdue)
+        watchdog = Watchdog(self._pulses, self._systemd, self._status)
+        interval_s = min(self._systemd.watchdog_interval_s or _LOOK_S, _LOOK_S)
+        while not self._stopping.wait(interval_s):
+            watchdog.look()
 
     def _drain(self) -> int:
         self._systemd.notify("STOPPING=1")
@@ -198,8 +193,9 @@ class Daemon:
         if hung:
             _log.error("shutdown.timed_out", threads=hung, after_s=DRAIN_S)
             return EXIT_TRY_AGAIN
-        for tally in self._tallies:
-            tally.publish(now=True)
+        # All or up to the first that the database does not take: each costs its whole timeout.
+        if self._store_gate.is_open:
+            all(tally.publish(now=True) for tally in self._tallies)
         _log.info("daemon.stopped")
         return EXIT_OK
 
@@ -212,4 +208,4 @@ class Daemon:
         if not self._store_gate.is_open:
             parts.append("database away")
         parts.append(f"{changed} rows written")
-        return "STATUS=" + "; ".join(parts)
+        return "; ".join(parts)

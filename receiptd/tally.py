@@ -87,10 +87,11 @@ class Tally:
         with self._lock:
             return msgspec.structs.replace(self._counts)
 
-    def publish(self, *, now: bool = False) -> None:
+    def publish(self, *, now: bool = False) -> bool:
         """Write the progress row if it is due (or `now`), and the summary line if that is due.
 
-        A database that is away is no news here: the batch that waits for it tells.
+        Returns False if the database did not take it: no news here, the batch that waits for it
+        tells.
         """
         moment = self._clock.monotonic()
         with self._lock:
@@ -107,7 +108,8 @@ class Tally:
             try:
                 self._store.record_progress(self._instance, self._source, self.counts())
             except StoreError:
-                return
+                return False
+        return True
 
     def _log_summary(self, before: Counts, after: Counts) -> None:
         self._log.info(

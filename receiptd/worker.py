@@ -118,7 +118,8 @@ class Worker:
                 return
             except SourceError as exc:
                 self._source_failed(attempt, exc, cause=_PULL)
-        self._tally.publish()
+        if self._store_gate.is_open:
+            self._tally.publish()
         self._rest(pause_s)
 
     def _take_batch(self, attempt: Attempt) -> float:
@@ -133,9 +134,15 @@ class Worker:
         if processed is None:
             return 0.0  # told to stop while the database was away: not acked, it comes again
         try:
-            self._ack(processed.committed)
+            acked = self._ack(processed.committed)
         except SourceError as exc:
             self._source_failed(attempt, exc, cause=_ACK)
+            return 0.0
+        if not acked:
+            # The same envelopes will come again. If they come at once (a broker that lies about
+            # handles), this is what keeps the loop from spinning.
+            if attempt.failed(_ACK, longest_pause_s=_THROTTLED_PAUSE_S):
+                self._log.warning("ack.expired", acked=0, expired=len(envelopes))
             return 0.0
         self._source_well(attempt)
         return self._pace.pace_s if len(envelopes) < self._pace.batch_size else 0.0
@@ -171,7 +178,8 @@ class Worker:
             self._tally.committed(processed, self._clock.monotonic() - began_at)
             return processed
 
-    def _ack(self, committed: list[Committed]) -> None:
+    def _ack(self, committed: list[Committed]) -> int:
+        """Ack what can still be acked; return how many the broker took."""
         assert self._puller is not None
         self._pulse.beat(_ACK_ALLOWANCE_S)
         now = self._clock.monotonic()
@@ -187,6 +195,7 @@ class Worker:
             raise
         self._trace("after_ack")
         self._tally.acked(acked=result.acked, expired=result.expired + late, failed=result.failed)
+        return result.acked
 
     def _came_empty(self, attempt: Attempt, wait_s: float, took_s: float) -> float:
         if wait_s > 0 and took_s < wait_s / 2:

@@ -1,4 +1,4 @@
-"""Values that must never be seen: put them where secrets go, then look at everything that comes out."""
+"""Values that must never be seen: put them where secrets go, then look at all that comes out."""
 
 CANARY_KEY_ID = "LTAIcanaryKeyId0123456789"
 CANARY_SECRET = "canarySecret.0123456789abcdefXYZ"

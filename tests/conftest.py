@@ -1,13 +1,12 @@
 """What all tests share."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own RECEIPTD_… variables and systemd's out of the tests."""
     for name in list(os.environ):
         if name.upper().startswith("RECEIPTD_") or name in (
@@ -15,4 +14,3 @@ def no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[N
             "NOTIFY_SOCKET",
         ):
             monkeypatch.delenv(name)
-    yield

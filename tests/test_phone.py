@@ -18,7 +18,7 @@ from receiptd.phone import mask, to_e164
         "+86\u00a013900000001",
     ],
 )
-def test_every_spelling_of_a_mainland_mobile_is_one_number(number):
+def test_every_spelling_of_a_mainland_mobile_is_one_number(number: str) -> None:
     assert to_e164(number) == "+8613900000001"
 
 
@@ -34,12 +34,12 @@ def test_every_spelling_of_a_mainland_mobile_is_one_number(number):
         ("447911123456", "+447911123456"),
     ],
 )
-def test_numbers_abroad_come_with_their_country_code(number, expected):
+def test_numbers_abroad_come_with_their_country_code(number: str, expected: str) -> None:
     assert to_e164(number) == expected
     assert to_e164(number, international=True) == expected
 
 
-def test_eleven_bare_digits_are_read_as_the_document_says():
+def test_eleven_bare_digits_are_read_as_the_document_says() -> None:
     assert to_e164("13105551234") == "+8613105551234"
     assert to_e164("13105551234", international=True) == "+13105551234"
     assert to_e164("8613900000001", international=True) == "+8613900000001"
@@ -62,13 +62,15 @@ def test_eleven_bare_digits_are_read_as_the_document_says():
         "oaid-1234",
     ],
 )
-def test_what_cannot_be_read_stays_exactly_as_received(number):
+def test_what_cannot_be_read_stays_exactly_as_received(number: str) -> None:
     assert to_e164(number) == number
 
 
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(st.text(st.characters()) | st.text("0123456789+ -()", max_size=20), st.booleans())
-def test_reading_never_raises_and_reading_twice_changes_nothing(number: str, international: bool):
+def test_reading_never_raises_and_reading_twice_changes_nothing(
+    number: str, international: bool
+) -> None:
     found = to_e164(number, international=international)
 
     assert to_e164(found, international=international) == found
@@ -92,13 +94,13 @@ def test_reading_never_raises_and_reading_twice_changes_nothing(number: str, int
         ("１３９００００００００１", "****"),
     ],
 )
-def test_a_mask_hides_the_middle_and_whatever_is_no_number(number, shown):
+def test_a_mask_hides_the_middle_and_whatever_is_no_number(number: str, shown: str) -> None:
     assert mask(number) == shown
 
 
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(st.text("0123456789+", max_size=20))
-def test_a_mask_never_shows_more_than_seven_characters(number: str):
+def test_a_mask_never_shows_more_than_seven_characters(number: str) -> None:
     shown = mask(number).replace("****", "")
 
     assert len(shown) <= 7

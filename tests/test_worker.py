@@ -256,7 +256,7 @@ def test_an_envelope_whose_time_has_passed_is_not_acked_and_merges_when_it_comes
     assert rig.tally.counts().ack_expired == 1
 
     rig.worker._pipeline.process = slow
-    rig.worker.run_once()
+    rig.drain()
     assert queue.acked == ["m00001"]
     assert len(statuses(rig)) == 1
 
@@ -292,6 +292,22 @@ def test_a_broker_that_takes_no_acks_is_not_read_over_and_over(rig, queue):
     rig.drain()
     assert not queue.bodies
     assert rig.source_gate.is_open
+
+
+def test_a_broker_that_takes_no_handle_does_not_make_the_loop_spin(rig, queue):
+    queue.put(sms_report(1))
+    queue.delete = lambda handle: False
+    receive = queue.receive
+
+    def at_once(batch_size):
+        queue.visible_at = dict.fromkeys(queue.visible_at, 0.0)
+        return receive(batch_size)
+
+    queue.receive = at_once
+    while rig.clock.monotonic() < 60:
+        rig.worker.run_once()
+
+    assert 6 <= rig.puller.pulls <= 16
 
 
 def test_a_long_poll_that_answers_empty_at_once_is_slowed_down(rig):

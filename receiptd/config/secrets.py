@@ -78,7 +78,7 @@ def _read(path: Path, *, trusted: bool) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as exc:
         raise _Unusable(f"cannot be read: {getattr(exc, 'strerror', None) or 'no path'}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _Unusable("is not a file")
@@ -87,7 +87,9 @@ def _read(path: Path, *, trusted: bool) -> str:
                 f"others than its owner may read it (mode {stat.S_IMODE(status.st_mode):04o})",
                 f"chmod 600 {path}",
             )
-        content = file.read(_LARGEST + 1)
+        content = os.read(descriptor, _LARGEST + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _LARGEST:
         raise _Unusable("is too large to be a secret")
     try:

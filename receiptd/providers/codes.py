@@ -94,14 +94,20 @@ def _of_text(err_msg: str) -> ErrClass:
 @cache
 def load() -> dict[str, ErrClass]:
     """Return code -> class, ambiguous codes as `unknown`; read once, on first use, in 2 ms."""
-    table: dict[str, ErrClass] = {}
-    for row in rows():
-        table[row["code"]] = ErrClass.UNKNOWN if row["ambiguous"] else ErrClass(row["err_class"])
-    return table
+    lines = csv.reader(_lines())
+    next(lines)  # the header; `rows` reads it
+    return {
+        code: ErrClass.UNKNOWN if ambiguous else ErrClass(err_class)
+        for code, _, err_class, _, ambiguous, _ in lines
+    }
 
 
 def rows() -> list[dict[str, str]]:
     """Return the rows of the data file as they stand."""
+    return list(csv.DictReader(_lines()))
+
+
+def _lines() -> list[str]:
     # pkgutil, because it works from a zip and costs a tenth of importlib.resources' import.
     data = pkgutil.get_data("receiptd.providers", "err_codes.csv") or b""
-    return list(csv.DictReader(data.decode().splitlines()))
+    return data.decode().splitlines()

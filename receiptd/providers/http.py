@@ -1,8 +1,8 @@
 """One HTTP POST that ends in time, whatever the other side does.
 
-On httpcore, the engine below httpx: it follows no redirect, reads no proxy or certificate setting
-from the environment, keeps no cookie and logs no URL, and its network backend is a public seam,
-where httpx has none: a read timeout alone lets a server that sends a byte a second run for ever.
+On httpcore, the engine below httpx: it follows no redirect, reads no proxy from the environment,
+keeps no cookie and logs no URL, and its network backend is a public seam, where httpx has none: a
+read timeout alone lets a server that sends a byte a second run for ever.
 """
 
 import socket
@@ -25,6 +25,7 @@ TIMEOUT_S = 10.0
 # The largest answer in use, 50 rows of QuerySendDetails, stays below 100 KB.
 MAX_BODY_BYTES = 4 << 20
 _IDLE_S = 20.0
+_CONNECTIONS = 8
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -52,10 +53,12 @@ class HttpClient:
         timeout_s: float = TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         max_body_bytes: int = MAX_BODY_BYTES,
+        keep_alive: bool = True,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._max_body_bytes = max_body_bytes
+        self._keep_alive = keep_alive
         self._tls = tls
         self._network = _Network(clock, connect_timeout_s)
         self._pool: httpcore.ConnectionPool | None = None
@@ -128,8 +131,8 @@ class HttpClient:
             if self._pool is None:
                 self._pool = httpcore.ConnectionPool(
                     ssl_context=self._tls or ssl.create_default_context(),
-                    max_connections=8,
-                    max_keepalive_connections=4,
+                    max_connections=_CONNECTIONS,
+                    max_keepalive_connections=_CONNECTIONS if self._keep_alive else 0,
                     keepalive_expiry=_IDLE_S,
                     network_backend=self._network,
                 )

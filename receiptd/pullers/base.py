@@ -1,6 +1,6 @@
 """What a puller is: the contract that every transport keeps, built in or third-party."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -54,7 +54,9 @@ class Puller(Protocol):
 class PullerKind(Protocol):
     """One entry of the `receiptd.pullers` entry points."""
 
-    def problems(self, name: str, source: SourceSettings) -> list[Problem]:
+    def problems(
+        self, name: str, source: SourceSettings, account: AccountSettings
+    ) -> list[Problem]:
         """Return what is wrong with `[sources.<name>]` for this kind of puller; no I/O."""
         ...
 
@@ -68,11 +70,3 @@ class PullerKind(Protocol):
     ) -> Puller:
         """Build a puller for the calling thread; connects lazily."""
         ...
-
-
-__all__ = ["AckResult", "CredentialsSource", "Puller", "PullerKind", "overridden"]
-
-
-def overridden(values: Mapping[str, str], name: str, default: str) -> str:
-    """Return `values[name]` or `default`: an endpoint from the account's table."""
-    return values.get(name) or default

@@ -7,8 +7,8 @@ from xml.sax.saxutils import escape
 
 from receiptd.clock import Clock, SystemClock
 from receiptd.errors import SourceError
-from receiptd.model import Committed, Credentials
-from receiptd.pullers.base import AckResult, CredentialsSource
+from receiptd.model import Committed, Credentials, CredentialsSource
+from receiptd.pullers.base import AckResult
 from receiptd.pullers.connection import Connection
 from receiptd.pullers.http1 import Answer
 from receiptd.pullers.refusals import (

@@ -36,8 +36,8 @@ class Connection:
     """One keep-alive connection to one host, used by one thread; only `cancel` comes from others.
 
     The SDKs see `request`, `sock`, `getresponse`, `request_length` and `close`; the pullers see
-    `exchange`. `clock` gives the time of arrival; deadlines are on the machine's monotonic clock,
-    because sockets wait in real time.
+    `exchange`. `monotonic` stamps the arrival of answers; deadlines are on the machine's monotonic
+    clock, because sockets wait in real time.
     """
 
     def __init__(
@@ -198,6 +198,7 @@ class Connection:
             tls=(self._tls or default_tls()) if self._https else None,
             server_name=self.host,
             adopt=self._adopt,
+            discard=self.close,
         )
         self._adopt(sock)
 

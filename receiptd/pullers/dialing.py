@@ -89,12 +89,14 @@ def dial(
     tls: ssl.SSLContext | None,
     server_name: str,
     adopt: Callable[[socket.socket], None],
+    discard: Callable[[], None],
 ) -> socket.socket:
     """Connect to the first address that takes us; TLS handshake included.
 
     Each address gets `connect_timeout_s` or its share of what is left until `deadline` (monotonic),
     so that one dead address cannot eat the time of the others. `adopt` gets every socket before
-    anything blocks on it; whatever it raises ends the dialling. Raises OSError; a certificate that
+    anything blocks on it, and whatever it raises ends the dialling; `discard` closes the one that
+    was adopted last. Raises OSError; a certificate that
     is not accepted ends the dialling too, because the next address would show the same one.
     """
     last: OSError = TimeoutError("connect")
@@ -103,8 +105,8 @@ def dial(
         if left <= 0:
             raise TimeoutError("connect")
         limit = _monotonic() + min(connect_timeout_s, left / (len(addresses) - tried))
-        sock = socket.socket(family, kind, protocol)
         try:
+            sock = socket.socket(family, kind, protocol)  # fails for a family this host lacks
             adopt(sock)
             _patience(sock, limit)
             sock.connect(address)
@@ -118,13 +120,13 @@ def dial(
                 sock.do_handshake()
                 adopt(sock)
         except ssl.SSLCertVerificationError:
-            sock.close()
+            discard()
             raise
         except OSError as exc:
-            sock.close()
+            discard()
             last = exc
         except BaseException:
-            sock.close()
+            discard()
             raise
         else:
             return sock

@@ -12,9 +12,9 @@ from mns.mns_request import RequestBase
 
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings, SourceSettings
-from receiptd.errors import ConfigError, Problem
-from receiptd.model import Committed, Credentials, Envelope, Reason
-from receiptd.pullers.base import AckResult, CredentialsSource, overridden
+from receiptd.errors import Problem
+from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
+from receiptd.pullers.base import AckResult
 from receiptd.pullers.broker import ACK_SECONDS, MAX_BATCH, MAX_WAIT_S, PULL_SPARE_S, Broker
 from receiptd.pullers.checks import (
     endpoint_problem,
@@ -93,8 +93,9 @@ class MnsPuller:
         self._signing.use(credentials)
         # "" and not b"": the SDK compares with "" to see whether there is a body to sign.
         request = RequestInternal(method, target, data=body or "")
-        self._client.build_header(_ANONYMOUS, request)
-        with suppress(MNSExceptionBase):  # its text can quote; the connection knows what happened
+        # Their texts can quote; the connection knows what happened, or that nothing was sent.
+        with suppress(MNSExceptionBase, UnicodeError):
+            self._client.build_header(_ANONYMOUS, request)
             self._client.http.send_request(request)
 
     def _envelope(self, message: Message, answer: Answer) -> Envelope:
@@ -136,14 +137,23 @@ _ANONYMOUS = RequestBase()  # carries a request id for the SDK's logs, which we 
 class MnsKind:
     """`puller = "mns"`."""
 
-    def problems(self, name: str, source: SourceSettings) -> list[Problem]:
+    def problems(
+        self, name: str, source: SourceSettings, account: AccountSettings
+    ) -> list[Problem]:
         found = list(missing_problems(name, source, "queue"))
         if source.credentials == "token":  # the token API asks for it
             found += missing_problems(name, source, "message_type")
         found += name_problems(name, source, "queue", "message_type")
-        if source.endpoint:
-            problem = endpoint_problem(f"sources.{name}.endpoint", source.endpoint)
+        place = f"sources.{name}.endpoint"
+        if endpoint := _endpoint(source, account):
+            problem = endpoint_problem(place, endpoint)
             found += [problem] if problem else []
+        else:
+            cure = (
+                f"set it, or accounts.{source.account}.endpoints.mns;"
+                ' for a queue named Alicom-Queue-… set credentials = "token"'
+            )
+            found.append(Problem(place, "is required for a queue of your own", "", cure))
         return found
 
     def open(
@@ -154,17 +164,14 @@ class MnsKind:
         credentials: CredentialsSource,
         clock: Clock,
     ) -> MnsPuller:
-        """Build a puller. Raises ConfigError if neither source nor account name a usable endpoint
-        (`problems` does not see the account)."""
-        default = TOKEN_ENDPOINT if source.credentials == "token" else ""
-        endpoint = source.endpoint or overridden(account.endpoints, "mns", default)
-        place = f"sources.{name}.endpoint"
-        if not endpoint:
-            cure = f"set it, or accounts.{source.account}.endpoints.mns"
-            raise ConfigError([Problem(place, "is required for a queue of your own", "", cure)])
-        if problem := endpoint_problem(place, endpoint):
-            raise ConfigError([problem])
-        return MnsPuller(name, endpoint, source.queue, credentials, clock)
+        """Build a puller for settings without `problems`; connects lazily."""
+        return MnsPuller(name, _endpoint(source, account), source.queue, credentials, clock)
+
+
+def _endpoint(source: SourceSettings, account: AccountSettings) -> str:
+    """Return where the queue is; "" if nobody says so."""
+    default = TOKEN_ENDPOINT if source.credentials == "token" else ""
+    return source.endpoint or account.endpoints.get("mns") or default
 
 
 KIND = MnsKind()

@@ -52,7 +52,7 @@ def to_error(answer: Answer, refusal: Refusal | None, now: datetime) -> SourceEr
         request_id = ""
 
     kind: type[SourceError] = SourceUnavailable
-    if code == "TimeExpired" or answer.status == 408:
+    if code == "TimeExpired":
         cure = _skew(answer, now)
     elif code in _UNAVAILABLE:
         cure = _UNAVAILABLE[code]

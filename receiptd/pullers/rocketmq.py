@@ -11,9 +11,9 @@ from mq_http_sdk.mq_http import RequestInternal
 
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings, SourceSettings
-from receiptd.errors import ConfigError, Problem
-from receiptd.model import Committed, Credentials, Envelope, Reason
-from receiptd.pullers.base import AckResult, CredentialsSource
+from receiptd.errors import Problem
+from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
+from receiptd.pullers.base import AckResult
 from receiptd.pullers.broker import ACK_SECONDS, MAX_BATCH, MAX_WAIT_S, PULL_SPARE_S, Broker
 from receiptd.pullers.checks import (
     endpoint_problem,
@@ -98,8 +98,9 @@ class RocketMqPuller:
         self._client.security_token = credentials.security_token
         # "" and not b"": the SDK compares with "" to see whether there is a body to sign.
         request = RequestInternal(method, target, data=body or "")
-        self._client.build_header(None, request)
-        with suppress(MQExceptionBase):  # its text can quote; the connection knows what happened
+        # Their texts can quote; the connection knows what happened, or that nothing was sent.
+        with suppress(MQExceptionBase, UnicodeError):
+            self._client.build_header(None, request)
             self._client.http.send_request(request)
 
     def _envelope(self, message: Message, answer: Answer) -> Envelope:
@@ -114,7 +115,9 @@ class RocketMqPuller:
 class RocketMqKind:
     """`puller = "rocketmq"`."""
 
-    def problems(self, name: str, source: SourceSettings) -> list[Problem]:
+    def problems(
+        self, name: str, source: SourceSettings, account: AccountSettings
+    ) -> list[Problem]:
         found = list(missing_problems(name, source, "endpoint", "topic", "group"))
         found += name_problems(name, source, "topic", "group", "instance_id")
         if source.endpoint:
@@ -138,9 +141,7 @@ class RocketMqKind:
         credentials: CredentialsSource,
         clock: Clock,
     ) -> RocketMqPuller:
-        """Build a puller. Raises ConfigError if the endpoint is not usable."""
-        if problem := endpoint_problem(f"sources.{name}.endpoint", source.endpoint):
-            raise ConfigError([problem])
+        """Build a puller for settings without `problems`; connects lazily."""
         return RocketMqPuller(
             name,
             source.endpoint,

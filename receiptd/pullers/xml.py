@@ -177,7 +177,8 @@ def _salvage(document: bytes) -> list[Message] | None:
 
 def _segments(document: bytes) -> Iterator[bytes]:
     """Yield the pieces that begin with `<Message>`; tags inside CDATA are text."""
-    marks = [(match.group(), match.start()) for match in _MARKS.finditer(document)]
+    found = islice(_MARKS.finditer(document), _MAX_TAGS)
+    marks = [(match.group(), match.start()) for match in found]
     start = -1
     index = 0
     while index < len(marks):

@@ -66,7 +66,7 @@ class Control:
             "deliveries": world.delivery_count,
             "redeliveries": world.redelivery_count,
             "acks": world.ack_count,
-            "poison": len(world.poison_ids),
+            "poison": len(world.snapshot_poison()),
             "requests": dict(self._journal.counts),
             "connections": self._journal.connections,
             "faults": [
@@ -75,13 +75,17 @@ class Control:
             "faults_struck": self._faults.struck,
         }
 
+    def use(self, scenario: Scenario) -> None:
+        """Follow this scenario from now on; if it names faults, they replace those in force."""
+        self._desk.scenario = scenario
+        if scenario.faults:
+            self._faults.set(scenario.faults, scenario.seed)
+
     def _state(self, request: Request) -> Answer:
         return _json(self.state())
 
     def _set_scenario(self, request: Request) -> Answer:
-        scenario = Scenario.from_toml(request.body.decode())
-        self._desk.scenario = scenario
-        self._faults.set(scenario.faults, scenario.seed)
+        self.use(Scenario.from_toml(request.body.decode()))
         return Answer(204)
 
     def _set_faults(self, request: Request) -> Answer:

@@ -62,7 +62,8 @@ class Sandbox:
         self._world = World(
             self.clock, visibility_s=visibility_s, invisible_s=invisible_s, history=history
         )
-        # The real one answers from one slice of a queue: fewer than asked for, though more are there.
+        # The real one answers from one slice of a queue: with less than asked for, though more
+        # may be there.
         self._world.batch_limit = batch_limit
         for message_type in MESSAGE_TYPES:
             self._world.create_queue(self.queue(message_type))
@@ -72,8 +73,7 @@ class Sandbox:
         self._desk = Desk(
             self._world, scenario, queue_prefix=queue_prefix, topic=topic, history=history
         )
-        self._faults = Faults()
-        self._faults.set(scenario.faults, scenario.seed)
+        self._faults = Faults(scenario.faults, scenario.seed)
         self._journal = Journal(history)
         self._polls = Polls(self._world)
         self._polls.began_waiting = self._journal.ring
@@ -214,12 +214,12 @@ class Sandbox:
 
     @property
     def scenario(self) -> Scenario:
-        """What becomes of the next send."""
+        """What becomes of the next send; one with faults replaces those in force."""
         return self._desk.scenario
 
     @scenario.setter
     def scenario(self, scenario: Scenario) -> None:
-        self._desk.scenario = scenario
+        self._control.use(scenario)
 
     # --- what happened ----------------------------------------------------------------------------
 
@@ -256,6 +256,11 @@ class Sandbox:
     def sends(self) -> Sequence[Sent]:
         """What was sent: (biz_id, phone, out_id, fate), oldest first (a snapshot)."""
         return self._desk.sends
+
+    @property
+    def poison_ids(self) -> Sequence[str]:
+        """Message ids of the poison that the scenario mixed in (a snapshot)."""
+        return self._world.snapshot_poison()
 
     @property
     def dispatches(self) -> Sequence[Dispatch]:

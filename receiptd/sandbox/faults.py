@@ -177,11 +177,11 @@ class Fault(BaseModel):
 class Faults:
     """The faults in force. Safe to change from any thread while requests run."""
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, faults: Sequence[Fault] = (), seed: int | None = None) -> None:
         self._lock = threading.Lock()
-        self._chance = random.Random(seed)
-        self._active: list[tuple[Fault, list[int]]] = []  # with [matches seen, strikes left]
+        self._active: list[tuple[Fault, list[int]]]  # with [matches seen, strikes left]
         self.struck = 0
+        self.set(faults, seed)
 
     def set(self, faults: Sequence[Fault], seed: int | None = None) -> None:
         """Replace all faults."""

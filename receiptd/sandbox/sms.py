@@ -198,4 +198,4 @@ class Desk:
             raw=poison.raw,
             due_at=at,
         )
-        self._world.poison_ids.append(message.message_id)
+        self._world.mark_poison(message.message_id)

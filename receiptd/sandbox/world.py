@@ -71,7 +71,7 @@ class World:
         self.delivery_count = 0
         self.redelivery_count = 0
         self.deliveries: Counter[str] = Counter()
-        self.poison_ids: deque[str] = deque(maxlen=history)
+        self._poison_ids: deque[str] = deque(maxlen=history)
         self._history = history
         self._queues: dict[str, Queue] = {}
         self._topics: dict[str, Topic] = {}
@@ -293,6 +293,16 @@ class World:
         """Return how often each message was handed out."""
         with self._lock:
             return dict(self.deliveries)
+
+    def mark_poison(self, message_id: str) -> None:
+        """Note that a message was made to be not understood."""
+        with self._lock:
+            self._poison_ids.append(message_id)
+
+    def snapshot_poison(self) -> list[str]:
+        """Return the ids of the poison, oldest first."""
+        with self._lock:
+            return list(self._poison_ids)
 
     def _found(self, owner: str, mailbox: Mailbox, handles: list[str]) -> list[AckEvent]:
         with self._lock:

@@ -125,7 +125,7 @@ notices = Table(
     Column("name", ByteText(128), nullable=False),
     Column("status", ByteText(32), nullable=False),
     Column("reason", LongText),
-    Column("order_id", ByteText(64), nullable=False, server_default=""),  # "" if not told
+    Column("order_id", ByteText(64), nullable=False),  # "" if not told
     Column("submitted_at", UTC),  # the application for review
     Column("created_at", UTC, nullable=False),
     UniqueConstraint(

@@ -10,7 +10,7 @@ from receiptd.clock import Clock
 from receiptd.errors import ConfigError, Problem, StoreError, StoreUnavailable
 from receiptd.model import Entry
 from receiptd.store import migrate, progress, reads
-from receiptd.store.dialects.base import Dialect
+from receiptd.store.dialects.base import BRIEF, Dialect
 from receiptd.store.dialects.sqlite import SqliteDialect
 from receiptd.store.writer import SaveResult, Writer
 
@@ -48,6 +48,7 @@ class Store:
         self._writer = Writer(
             self._engines.writer, dialect, clock, trace=trace, on_commit=on_commit
         )
+        self._brief = self._engines.writer.execution_options(**{BRIEF: True})
         self._closed = False
 
     @property
@@ -98,8 +99,12 @@ class Store:
         return [*problems, problem] if problem else problems
 
     def record_progress(self, instance: str, source: str, counts: progress.ProgressCounts) -> None:
-        """Write the progress row of (instance, source). Raises StoreUnavailable, StoreRejected."""
-        with self._talking(self._engines.writer) as connection:
+        """Write the progress row of (instance, source). Raises StoreUnavailable, StoreRejected.
+
+        A lock held by another process is waited for half a second only, so that a stop is not held
+        up by a database that is away.
+        """
+        with self._talking(self._brief) as connection:
             progress.record(connection, instance, source, counts, self._clock.now())
 
     def counts(self) -> reads.Counts:

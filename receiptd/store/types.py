@@ -1,28 +1,29 @@
 """The column types of the schema, the same meaning on SQLite, PostgreSQL and MySQL/MariaDB.
 
 The migrations import these too, so a type's meaning never changes: a new meaning is a new type.
+MySQL's own types are imported where they are met, because they cost memory that SQLite needs not.
 """
 
 from datetime import UTC as UTC_ZONE
 from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, Integer, String, Text, TypeDecorator
-from sqlalchemy.dialects.mysql import DATETIME, MEDIUMTEXT, VARCHAR
-from sqlalchemy.dialects.postgresql import TIMESTAMP
-from sqlalchemy.dialects.postgresql import VARCHAR as PG_VARCHAR
-from sqlalchemy.dialects.sqlite import DATETIME as SQLITE_DATETIME
+from sqlalchemy import (
+    TIMESTAMP,
+    VARCHAR,
+    BigInteger,
+    DateTime,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 # SQLite numbers its rows by itself only if the primary key is spelled INTEGER (64 bits there).
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 
-# 64 KiB of body are 88 KiB in base64, and MySQL's TEXT ends at 64 KiB.
-LongText = Text().with_variant(MEDIUMTEXT(charset="utf8mb4"), "mysql", "mariadb")
-
-
-_SQLITE: TypeEngine[datetime] = SQLITE_DATETIME()  # type: ignore[no-untyped-call]
-_MICROSECONDS: TypeEngine[datetime] = DATETIME(fsp=6)
+_MYSQL = ("mysql", "mariadb")
 
 
 def sqlite_time(value: datetime) -> str:
@@ -47,9 +48,11 @@ class UTC(TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
         if dialect.name == "postgresql":
             return dialect.type_descriptor(TIMESTAMP(timezone=True))
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(_MICROSECONDS)
-        return dialect.type_descriptor(_SQLITE)
+        if dialect.name in _MYSQL:
+            from sqlalchemy.dialects.mysql import DATETIME
+
+            return dialect.type_descriptor(DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -80,12 +83,29 @@ class ByteText(TypeDecorator[str]):
         self.length = length
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
-        length = self.length
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(PG_VARCHAR(length, collation="C"))
-        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(VARCHAR(self.length, collation="C"))
+        if dialect.name in _MYSQL:
+            from sqlalchemy.dialects.mysql import VARCHAR as MYSQL_VARCHAR
+
             # utf8mb4_bin pads: it takes 'k' and 'k ' for one key.
             maria = getattr(dialect, "is_mariadb", False)
             collation = "utf8mb4_nopad_bin" if maria else "utf8mb4_0900_bin"
-            return dialect.type_descriptor(VARCHAR(length, charset="utf8mb4", collation=collation))
-        return dialect.type_descriptor(String(length))  # SQLite's default collation is BINARY
+            text = MYSQL_VARCHAR(self.length, charset="utf8mb4", collation=collation)
+            return dialect.type_descriptor(text)
+        return dialect.type_descriptor(String(self.length))  # SQLite's own collation is BINARY
+
+
+class LongText(TypeDecorator[str]):
+    """Text without a bound that matters; not for keys."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        if dialect.name in _MYSQL:
+            from sqlalchemy.dialects.mysql import MEDIUMTEXT
+
+            # 64 KiB of body are 88 KiB in base64, and MySQL's TEXT ends at 64 KiB.
+            return dialect.type_descriptor(MEDIUMTEXT(charset="utf8mb4"))
+        return dialect.type_descriptor(Text())

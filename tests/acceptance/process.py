@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 
 def eventually(condition: Callable[[], bool], within_s: float, what: str = "") -> float:
@@ -51,11 +52,15 @@ class Receiptd:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Send `number`; return the exit code and the seconds until the exit."""
+    def send(self, number: signal.Signals) -> None:
         assert self.process is not None
-        began_at = time.monotonic()
         self.process.send_signal(number)
+
+    def stop(self) -> tuple[int, float]:
+        """Send SIGTERM; return the exit code and the seconds until the exit."""
+        began_at = time.monotonic()
+        self.send(signal.SIGTERM)
+        assert self.process is not None
         code = self.process.wait(timeout=30)
         return code, time.monotonic() - began_at
 
@@ -83,9 +88,11 @@ class Receiptd:
             engine.dispose()
 
     def count(self, query: str) -> int:
-        if not (self.folder / "receipts.db").exists():
+        """Return the number that `query` gives; 0 while its table is not there yet."""
+        try:
+            return int(str(self.rows(query)[0][0]))
+        except OperationalError:
             return 0
-        return int(str(self.rows(query)[0][0]))
 
 
 def _clean_environ() -> dict[str, str]:

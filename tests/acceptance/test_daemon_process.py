@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -47,6 +48,10 @@ def left(sandbox):
     return sum(sandbox.depth(name) for name in names)
 
 
+def await_acks(sandbox, count):
+    eventually(lambda: len(sandbox.acked) >= count, 20, f"{count} acks")
+
+
 def phones(count, first=0):
     return [f"139{number:08d}" for number in range(first, first + count)]
 
@@ -73,15 +78,13 @@ def test_ten_kills_in_a_row_lose_nothing_and_ack_nothing_early(sandbox, receiptd
         seed=2, failed=0.1, duplicates=0.1, poison=0.03, poison_on_the_wire=True, reordered=0.3
     )
     receiptd.start()
-    receiptd.count("SELECT 1")
-    eventually(lambda: receiptd.count("SELECT count(*) FROM progress") > 0, 20, "the start")
+    eventually(lambda: sandbox.polls_waiting() >= 3, 20, "long polls")
     early, engine = watch_acks(sandbox, receiptd)
 
     for kill in range(10):
-        acked = len(sandbox.acked)
         sandbox.send_sms(phones(100, first=kill * 100))
         sandbox.send_sms(phones(50, first=kill * 50), jushita=True)
-        eventually(lambda acked=acked: len(sandbox.acked) > acked, 20, "some acks")
+        await_acks(sandbox, len(sandbox.acked) + 1)
         receiptd.kill()
         receiptd.start()
     eventually(lambda: left(sandbox) == 0, 40, "an empty queue")
@@ -117,15 +120,32 @@ def test_a_second_signal_leaves_at_once(tmp_path, sandbox):
         blocker.exec_driver_sql("BEGIN EXCLUSIVE")
         sandbox.send_sms(phones(1, first=1))
         eventually(lambda: "store.lost" in receiptd.log.read_text(), 20)
-        sandbox.send_sms(phones(1, first=2))
-        receiptd.process.send_signal(signal.SIGTERM)
+        receiptd.send(signal.SIGTERM)
+        eventually(lambda: "daemon.stopping" in receiptd.log.read_text(), 5)
         code, took_s = receiptd.stop()
         blocker.exec_driver_sql("ROLLBACK")
     engine.dispose()
 
-    assert took_s <= 6
-    assert code in {0, 128 + signal.SIGTERM}
-    assert left(sandbox) > 0
+    assert code == 128 + signal.SIGTERM
+    assert took_s <= 1
+    assert left(sandbox) == 1
+
+
+def test_sigterm_while_the_database_is_locked_drains_within_eight_seconds(sandbox, receiptd):
+    receiptd.start()
+    eventually(lambda: sandbox.polls_waiting() >= 3, 20, "long polls")
+    engine = create_engine(receiptd.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as blocker:
+        blocker.exec_driver_sql("BEGIN EXCLUSIVE")
+        sandbox.send_sms(phones(1))
+        eventually(lambda: "store.lost" in receiptd.log.read_text(), 20)
+        code, took_s = receiptd.stop()
+        blocker.exec_driver_sql("ROLLBACK")
+    engine.dispose()
+
+    assert code == 0
+    assert took_s <= 8
+    assert left(sandbox) == 1
 
 
 def test_memory_stays_below_80_mb_and_the_log_holds_no_secret_and_no_phone(sandbox, receiptd):
@@ -172,7 +192,7 @@ def test_a_bad_configuration_exits_78_in_under_a_second_and_names_every_error(tm
 
 def test_systemd_is_told_of_readiness_progress_and_the_end(tmp_path, sandbox):
     address = str(tmp_path / "notify")
-    messages = []
+    messages: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(address)
         listener.settimeout(20)
@@ -180,10 +200,10 @@ def test_systemd_is_told_of_readiness_progress_and_the_end(tmp_path, sandbox):
         receiptd.start(NOTIFY_SOCKET=address, WATCHDOG_USEC="400000")
         while sum("WATCHDOG=1" in message for message in messages) < 3:
             messages.append(listener.recv(4096).decode())
-        receiptd.process.send_signal(signal.SIGTERM)
+        receiptd.send(signal.SIGTERM)
         while "STOPPING=1" not in messages[-1]:
             messages.append(listener.recv(4096).decode())
-        receiptd.process.wait(timeout=20)
+        receiptd.stop()
 
     assert any("READY=1" in message for message in messages)
     assert any("3 of 3 sources well" in message for message in messages)
@@ -227,13 +247,12 @@ FAULT_S = 2.0
 
 
 def test_every_broker_fault_is_survived_without_a_hot_loop_and_drained_after(tmp_path):
-    pause = __import__("threading").Event()
+    pause = threading.Event()
     with Sandbox(visibility_s=3, invisible_s=3) as sandbox:
         receiptd = Receiptd(tmp_path, config_toml(sandbox.url)).start()
         try:
-            eventually(lambda: receiptd.count("SELECT count(*) FROM progress") > 0, 20)
+            eventually(lambda: sandbox.polls_waiting() >= 3, 20, "long polls")
             early, engine = watch_acks(sandbox, receiptd)
-            worst = {}
             for number, (name, faults) in enumerate(FAULTS.items()):
                 before = len(sandbox.requests)
                 for fault in faults:
@@ -242,13 +261,13 @@ def test_every_broker_fault_is_survived_without_a_hot_loop_and_drained_after(tmp
                 sandbox.send_sms(phones(20, first=number * 100))
                 sandbox.send_sms(phones(20, first=number * 100 + 50), jushita=True)
                 pause.wait(FAULT_S)
-                events = sandbox.requests[before:]
+                attempts = len(sandbox.requests) - before
                 sandbox.clear_faults()
                 sandbox.close_connections()
-                took_s = eventually(lambda: left(sandbox) == 0, 30, f"drained after {name}")
-                worst[name] = (len(events), round(took_s, 1))
+                eventually(lambda: left(sandbox) == 0, 30, f"drained after {name}")
                 assert receiptd.is_running, name
-            print(worst)
+                # Of two threads for each of three sources; what still works goes on.
+                assert attempts <= 24, (name, attempts)
             code, _ = receiptd.stop()
             engine.dispose()
         finally:

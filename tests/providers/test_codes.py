@@ -15,7 +15,7 @@ SOURCES = {
 }
 
 
-def test_every_row_of_the_table_keeps_its_rules():
+def test_every_row_of_the_table_keeps_its_rules() -> None:
     rows = codes.rows()
     assert len(rows) > 900
     for row in rows:
@@ -28,19 +28,19 @@ def test_every_row_of_the_table_keeps_its_rules():
         assert set(row["source"].split("+")) <= SOURCES, row
 
 
-def test_no_code_stands_twice_for_one_carrier():
+def test_no_code_stands_twice_for_one_carrier() -> None:
     keys = [(row["code"], row["carrier"]) for row in codes.rows()]
 
     assert len(keys) == len(set(keys))
 
 
-def test_the_table_is_sorted_so_that_changes_to_it_are_readable():
+def test_the_table_is_sorted_so_that_changes_to_it_are_readable() -> None:
     keys = [(row["code"], row["carrier"]) for row in codes.rows()]
 
     assert keys == sorted(keys)
 
 
-def test_rows_that_disagree_are_marked_ambiguous_all_of_them():
+def test_rows_that_disagree_are_marked_ambiguous_all_of_them() -> None:
     classes: dict[str, set[str]] = {}
     marks: dict[str, set[str]] = {}
     for row in codes.rows():
@@ -52,18 +52,18 @@ def test_rows_that_disagree_are_marked_ambiguous_all_of_them():
         assert len(found) == 1 or marks[code] == {"yes"}, code
 
 
-def test_an_ambiguous_code_is_unknown_until_the_text_decides():
+def test_an_ambiguous_code_is_unknown_until_the_text_decides() -> None:
     for code in {row["code"] for row in codes.rows() if row["ambiguous"]}:
         assert classify(code, delivered=False) is ErrClass.UNKNOWN
         assert classify(code, delivered=False, err_msg="用户关机") is ErrClass.ABSENT
 
 
-def test_a_delivered_sms_is_ok_whatever_its_code():
+def test_a_delivered_sms_is_ok_whatever_its_code() -> None:
     for code in [None, "", "MK:0005", "DELIVRD", "x"]:
         assert classify(code, delivered=True, err_msg="空号") is ErrClass.OK
 
 
-def test_a_failure_is_never_ok():
+def test_a_failure_is_never_ok() -> None:
     for row in codes.rows():
         assert classify(row["code"], delivered=False) is not ErrClass.OK
 
@@ -106,7 +106,9 @@ def test_a_failure_is_never_ok():
         (None, ErrClass.UNKNOWN),
     ],
 )
-def test_the_words_and_families_of_the_documents_have_their_class(code, meaning):
+def test_the_words_and_families_of_the_documents_have_their_class(
+    code: str | None, meaning: ErrClass
+) -> None:
     assert classify(code, delivered=False) is meaning
 
 
@@ -127,15 +129,15 @@ def test_the_words_and_families_of_the_documents_have_their_class(code, meaning)
         ("", ErrClass.UNKNOWN),
     ],
 )
-def test_the_text_decides_where_the_code_says_nothing(text, meaning):
+def test_the_text_decides_where_the_code_says_nothing(text: str, meaning: ErrClass) -> None:
     assert classify("UNKNOWN", delivered=False, err_msg=text) is meaning
 
 
-def test_the_text_does_not_overrule_a_code_that_says_something():
+def test_the_text_does_not_overrule_a_code_that_says_something() -> None:
     assert classify("MK:0001", delivered=False, err_msg="用户关机") is ErrClass.INVALID_NUMBER
 
 
-def test_the_table_is_read_once_and_only_when_needed():
+def test_the_table_is_read_once_and_only_when_needed() -> None:
     codes.load.cache_clear()
 
     assert classify("x", delivered=True) is ErrClass.OK

@@ -7,7 +7,7 @@ from receiptd.errors import InvalidEnvelope
 from receiptd.providers.decode import MAX_DEPTH, decode, parse_object
 
 
-def test_one_object_is_one_part_with_the_whole_body():
+def test_one_object_is_one_part_with_the_whole_body() -> None:
     body = b' {"a": 1}\n'
 
     (part,) = decode(body)
@@ -15,14 +15,14 @@ def test_one_object_is_one_part_with_the_whole_body():
     assert (part.index, part.body, part.data) == (0, body, {"a": 1})
 
 
-def test_elements_of_an_array_keep_their_bytes_verbatim():
+def test_elements_of_an_array_keep_their_bytes_verbatim() -> None:
     parts = decode(b'[ {"a" : 1.0} ,\n{"b":"\xe5\x8f\xb7"}]')
 
     assert [part.body for part in parts] == [b'{"a" : 1.0}', b'{"b":"\xe5\x8f\xb7"}']
     assert [part.index for part in parts] == [0, 1]
 
 
-def test_both_roads_cut_an_array_alike():
+def test_both_roads_cut_an_array_alike() -> None:
     elements = [b'{"a" : [1,"]"]}', b'{"b":{"c":"\\",["}}', b"[]", b'"x"']
     array = b"[ " + b" ,\t".join(elements) + b" ]"
 
@@ -34,7 +34,7 @@ def test_both_roads_cut_an_array_alike():
     assert [part.data for part in strict[:2]] == [part.data for part in tolerant[:2]]
 
 
-def test_a_one_element_array_keeps_the_whole_body():
+def test_a_one_element_array_keeps_the_whole_body() -> None:
     body = b'[{"a":1}]'
 
     (part,) = decode(body)
@@ -46,7 +46,7 @@ def test_a_one_element_array_keeps_the_whole_body():
 @pytest.mark.parametrize(
     "literal", ["1.10", "9007199254740993.0", "1E400", "0.1000000000000000055511151231257827"]
 )
-def test_a_fraction_keeps_every_digit_on_both_roads(literal: str, flaw: bytes):
+def test_a_fraction_keeps_every_digit_on_both_roads(literal: str, flaw: bytes) -> None:
     (part,) = decode(b'{"n":' + literal.encode() + flaw + b"}")
 
     assert isinstance(part.data, dict)
@@ -54,14 +54,14 @@ def test_a_fraction_keeps_every_digit_on_both_roads(literal: str, flaw: bytes):
 
 
 @pytest.mark.parametrize("flaw", [b"", b',"flaw":NaN'], ids=["strict", "tolerant"])
-def test_a_big_integer_keeps_every_digit_on_both_roads(flaw: bytes):
+def test_a_big_integer_keeps_every_digit_on_both_roads(flaw: bytes) -> None:
     (part,) = decode(b'{"n":123456789012345678901234567890' + flaw + b"}")
 
     assert isinstance(part.data, dict)
     assert str(part.data["n"]) == "123456789012345678901234567890"
 
 
-def test_the_depth_limit_is_ours_and_does_not_depend_on_the_caller():
+def test_the_depth_limit_is_ours_and_does_not_depend_on_the_caller() -> None:
     at_limit = b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH
     beyond = b'{"a":' + at_limit + b"}"
 
@@ -75,7 +75,7 @@ def test_the_depth_limit_is_ours_and_does_not_depend_on_the_caller():
     assert deep(sys.getrecursionlimit() // 2) == "too_deep"
 
 
-def test_many_shallow_elements_are_not_deep():
+def test_many_shallow_elements_are_not_deep() -> None:
     body = json.dumps([{"a": {"b": index}} for index in range(500)]).encode()
 
     assert [part.data for part in decode(body)] == [{"a": {"b": index}} for index in range(500)]
@@ -94,7 +94,7 @@ def test_many_shallow_elements_are_not_deep():
     ],
     ids=["escaped quotes", "quotes", "backslashes", "brackets", "commas", "objects", "open"],
 )
-def test_hostile_bodies_are_read_in_linear_time(body: bytes):
+def test_hostile_bodies_are_read_in_linear_time(body: bytes) -> None:
     # Held by the suite's timeout: a quadratic reader needs minutes for these.
     try:
         parts = decode(body)
@@ -103,7 +103,7 @@ def test_hostile_bodies_are_read_in_linear_time(body: bytes):
     assert all(isinstance(part.data, InvalidEnvelope) for part in parts)
 
 
-def test_what_is_shown_of_a_part_holds_none_of_it():
+def test_what_is_shown_of_a_part_holds_none_of_it() -> None:
     (part,) = decode(b'{"phone_number":"13900000001"}')
 
     assert "139" not in repr(part)

@@ -116,7 +116,7 @@ shaped = st.one_of(
 messages = st.builds(lambda base, more: {**more, **base}, shaped, objects) | objects
 
 
-def _hold(data: dict) -> None:
+def _hold(data: dict[str, object]) -> None:
     for context, normalize in NORMALIZERS:
         try:
             record = normalize(data, context)
@@ -166,13 +166,13 @@ def _can_be_stored(record: Record) -> None:
 
 @steady
 @given(st.binary())
-def test_any_bytes_are_records_or_refusals(body: bytes):
+def test_any_bytes_are_records_or_refusals(body: bytes) -> None:
     _hold_body(body)
 
 
 @steady
 @given(messages)
-def test_any_object_is_a_record_or_a_refusal(data: dict):
+def test_any_object_is_a_record_or_a_refusal(data: dict[str, object]) -> None:
     _hold(data)
 
 
@@ -180,7 +180,9 @@ def test_any_object_is_a_record_or_a_refusal(data: dict):
 @given(
     messages | st.lists(messages | values, max_size=3), st.integers(0, 400), st.binary(max_size=3)
 )
-def test_any_json_with_any_wound_is_records_or_refusals(message: object, at: int, wound: bytes):
+def test_any_json_with_any_wound_is_records_or_refusals(
+    message: object, at: int, wound: bytes
+) -> None:
     body = json.dumps(message).encode()
 
     _hold_body(body)

@@ -1,7 +1,14 @@
 """What the puller tests share: credentials, pullers with short deadlines, conformance harnesses."""
 
+import ssl
 from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import pytest
+import trustme
 
 from receiptd.clock import Clock, SystemClock
 from receiptd.model import Committed, Credentials, Envelope
@@ -13,7 +20,8 @@ from receiptd.sandbox import Fault, ManualClock, Sandbox
 QUEUE = "Alicom-Queue-1092397003988387-SmsReport"
 TOPIC = "jst-sms-report"
 KINDS = ("mns", "rocketmq")
-DEADLINE_S = 0.3  # of everything in tests; long for loopback, short for a test
+DEADLINE_S = 0.3  # where a test is about the deadline: long for loopback, short for a test
+PATIENCE_S = 20.0  # where it is not: no busy machine may fail it
 GROUP = "GID_receiptd"
 INSTANCE = "MQ_INST_1_abc"
 
@@ -35,6 +43,30 @@ class KeyRing:
             return False
         self._now = self._later.pop(0)
         return True
+
+    def cancel(self) -> None:
+        self._later.clear()
+
+
+@cache
+def authority() -> trustme.CA:
+    """Return the certificate authority of this test run."""
+    return trustme.CA()
+
+
+def server_tls(*names: str, not_after: datetime | None = None) -> ssl.SSLContext:
+    """Return a server's context with a certificate for `names` (by default for loopback)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    names = names or ("127.0.0.1", "localhost")
+    authority().issue_cert(*names, not_after=not_after).configure_cert(context)
+    return context
+
+
+def trust_the_authority(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let this process trust `authority`, as an operator would: with SSL_CERT_FILE."""
+    path = folder / "ca.pem"
+    authority().cert_pem.write_to_path(str(path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
 
 
 class SandboxHarness:
@@ -99,15 +131,15 @@ class RocketMqHarness(SandboxHarness):
 
 
 def make_puller(
-    kind: str, url: str, credentials: KeyRing | None = None, clock: Clock | None = None, **more: Any
+    kind: str,
+    url: str,
+    credentials: KeyRing | None = None,
+    clock: Clock | None = None,
+    seconds: float = PATIENCE_S,
+    **more: Any,
 ) -> MnsPuller | RocketMqPuller:
-    """Return a puller whose deadlines are `DEADLINE_S`, unless told otherwise."""
-    options = {
-        "pull_spare_s": DEADLINE_S,
-        "ack_s": DEADLINE_S,
-        "connect_timeout_s": DEADLINE_S,
-        **more,
-    }
+    """Return a puller whose deadlines are all `seconds`, unless told otherwise."""
+    options = {"pull_spare_s": seconds, "ack_s": seconds, "connect_timeout_s": seconds, **more}
     credentials, clock = credentials or KeyRing(), clock or SystemClock()
     if kind == "mns":
         return MnsPuller("sms", url, QUEUE, credentials, clock, **options)

@@ -5,6 +5,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -110,14 +111,10 @@ class ScriptedServer:
     ) -> None:
         self.stopping.set()
         self._listener.shutdown(socket.SHUT_RDWR)
-        for thread in list(self._threads):
-            if thread is self._threads[0]:
-                thread.join()
+        self._threads[0].join()
         for sock in self._open:
-            try:
+            with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:
-                continue
         for thread in self._threads[1:]:
             thread.join()
         self._listener.close()
@@ -133,6 +130,8 @@ class ScriptedServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            # Without it Nagle holds an answer back behind the TLS tickets, and reset() drops it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             script = self._scripts[min(self.connections, len(self._scripts) - 1)]
             with self.changed:
                 self.connections += 1

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from receiptd.sandbox import Sandbox, Scenario
+from receiptd.sandbox import Fault, ManualClock, Sandbox, Scenario
+from receiptd.sandbox.sms import Desk
+from receiptd.sandbox.world import World
 from tests.sandbox.wire import Wire
 
 PHONES = [f"139{n:08d}" for n in range(300)]
@@ -46,13 +48,15 @@ def test_the_same_seed_gives_the_same_fates() -> None:
 
 
 def test_receipt_ids_do_not_repeat_over_restarts() -> None:
-    first, second = Sandbox(scenario=Scenario(seed=1)), Sandbox(scenario=Scenario(seed=1))
-    second_run = second.clock.now() > first.clock.now()
+    ids: set[str] = set()
+    for started_at in (1_000.0, 1_001.0):
+        world = World(ManualClock(started_at))
+        world.create_queue("P-SmsReport")
+        desk = Desk(world, Scenario(seed=1), queue_prefix="P-", topic="T")
+        ids |= {desk.accept(["13900000001"]) for _ in range(1000)}
 
-    ids = [run.send_sms(["13900000001"]) for run in (first, second)]
-
+    assert len(ids) == 2000
     assert all(one.endswith("^0") and one[:-2].isdigit() for one in ids)
-    assert (ids[0] != ids[1]) or not second_run
 
 
 def test_lost_messages_have_no_receipt_and_failed_ones_a_code(wire: Wires) -> None:
@@ -115,7 +119,8 @@ def test_poison_comes_beside_the_receipts_not_instead(wire: Wires) -> None:
     with Sandbox(scenario=Scenario(seed=1, poison=0.2, poison_on_the_wire=True)) as sandbox:
         sandbox.send_sms(PHONES)
         reports = drained(wire(sandbox), sandbox.queue("SmsReport"))
-        poisoned = sandbox.state["poison"]
+        poisoned = sandbox.poison_ids
+        acked = {ack.message_id for ack in sandbox.acked}
 
     good = {
         report["phone_number"]
@@ -123,8 +128,8 @@ def test_poison_comes_beside_the_receipts_not_instead(wire: Wires) -> None:
         if isinstance(report, dict) and "send_time" in report
     }
     assert good == set(PHONES)
-    assert isinstance(poisoned, int)
-    assert poisoned > 30
+    assert len(poisoned) > 30
+    assert acked > set(poisoned)
 
 
 def test_replies_come_over_the_sms_up_queue(wire: Wires) -> None:
@@ -200,3 +205,14 @@ def test_a_scenario_can_come_from_a_file(tmp_path: Any) -> None:
 
     assert scenario.delay_s == (0.1, 2)
     assert scenario.faults[0].operation == ("receive",)
+
+
+def test_a_scenario_without_faults_leaves_those_in_force(wire: Wires) -> None:
+    with Sandbox() as sandbox:
+        client, queue = wire(sandbox), sandbox.queue("SmsUp")
+        sandbox.set_fault(Fault.html(502))
+        sandbox.scenario = Scenario(failed=1)
+        kept = client.receive(queue).status
+        sandbox.scenario = Scenario(faults=(Fault.html(503),))
+
+        assert (kept, client.receive(queue).status) == (502, 503)

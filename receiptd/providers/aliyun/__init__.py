@@ -37,16 +37,14 @@ class AliyunProvider:
         self, account: AccountSettings, kind: str, message_type: str, clock: Clock
     ) -> CredentialsSource:
         """Return the account's own key, or a token of QueryTokenForMnsQueue, renewed in time."""
-        key = Credentials(account.access_key_id, account.access_key_secret.get_secret_value())
         if kind != "token":
-            return StaticCredentials(key)
+            return StaticCredentials(
+                Credentials(account.access_key_id, account.access_key_secret.get_secret_value())
+            )
         # Here, so that nobody without a token pays for the HTTP client's import.
-        from receiptd.providers.aliyun.rpc import RpcClient
-        from receiptd.providers.aliyun.token import ENDPOINT, VERSION, TokenCredentials
+        from receiptd.providers.aliyun.token import open_token
 
-        endpoint = account.endpoints.get("dybase", ENDPOINT)
-        gateway = RpcClient(endpoint, VERSION, key, clock, region=account.region)
-        return TokenCredentials(gateway, message_type, clock)
+        return open_token(account, message_type, clock)
 
 
 PROVIDER: Provider = AliyunProvider()

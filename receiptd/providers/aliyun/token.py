@@ -7,14 +7,18 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from receiptd.clock import Clock
+from receiptd.config import AccountSettings
 from receiptd.errors import SourceError, SourceUnavailable
 from receiptd.model import Credentials
-from receiptd.providers.aliyun.rpc import RpcAnswer
+from receiptd.providers.aliyun.rpc import RpcAnswer, RpcClient
 from receiptd.providers.fields import china_time
+from receiptd.providers.http import HttpClient
 
-ENDPOINT = "https://dybaseapi.aliyuncs.com"
-VERSION = "2017-05-25"
 ACTION = "QueryTokenForMnsQueue"
+
+# Region -> endpoint and API version. The international site has its own: wire-formats 1.5 (D10).
+_SITE = ("https://dybaseapi.aliyuncs.com", "2017-05-25")
+_SITES = {"ap-southeast-1": ("https://dybaseapi.ap-southeast-1.aliyuncs.com", "2018-05-01")}
 
 # Every official client refreshes two minutes early (wire-formats 4: B1, M3, N1). The jitter keeps
 # replicas and sources that started together from asking together for ever.
@@ -181,6 +185,21 @@ class _Token:
         self.renew_at = renew_at
         self.ends_at = ends_at
         self.dead = False
+
+
+def open_token(account: AccountSettings, message_type: str, clock: Clock) -> TokenCredentials:
+    """Return the token source of an account's queue of `message_type`; no I/O."""
+    endpoint, version = _SITES.get(account.region, _SITE)
+    gateway = RpcClient(
+        account.endpoints.get("dybase") or endpoint,
+        version,
+        Credentials(account.access_key_id, account.access_key_secret.get_secret_value()),
+        clock,
+        region=account.region,
+        # One call in eight minutes: no connection to keep.
+        http=HttpClient(clock, keep_alive=False),
+    )
+    return TokenCredentials(gateway, message_type, clock)
 
 
 def read_token(answer: RpcAnswer) -> tuple[Credentials, float]:

@@ -10,6 +10,9 @@ from sqlalchemy import URL, Connection, Engine, Table
 from receiptd.errors import Problem, StoreError
 from receiptd.store.rows import Row
 
+# An execution option: this transaction is not worth waiting for. Whoever has a lock keeps it.
+BRIEF = "receiptd_brief"
+
 
 class Engines(msgspec.Struct, frozen=True):
     """One pool for the transactions that write, one for reads, which never wait for them."""

@@ -123,7 +123,7 @@ def _notices() -> None:
         sa.Column("name", ByteText(128), nullable=False),
         sa.Column("status", ByteText(32), nullable=False),
         sa.Column("reason", LongText),
-        sa.Column("order_id", ByteText(64), nullable=False, server_default=""),
+        sa.Column("order_id", ByteText(64), nullable=False),
         sa.Column("submitted_at", UTC()),
         sa.Column("created_at", UTC(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_notices"),

@@ -1,0 +1,150 @@
+"""The store from outside: opening, progress and figures."""
+
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from sqlalchemy import Connection, event
+
+from receiptd.clock import ManualClock
+from receiptd.errors import ConfigError, StoreUnavailable
+from receiptd.model import Outcome, Reason, Status
+from receiptd.store import Store, open_store
+from tests.store.store_samples import NOON, entries, entry, query, receipt, row, uplink
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    pulled: int = 0
+    redelivered: int = 0
+    records: int = 0
+    changed: int = 0
+    quarantined: int = 0
+    acked: int = 0
+    ack_expired: int = 0
+    ack_failed: int = 0
+    last_pull_at: datetime | None = None
+    last_commit_at: datetime | None = None
+
+
+@pytest.mark.parametrize(
+    "url", ["oracle://scott:tiger@db/x", "sqlite+aiosqlite:///a.db", "mysql+nosuch://u:tiger@h/d"]
+)
+def test_an_unknown_database_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"database\.url: is of an unknown kind") as caught:
+        open_store(url, ManualClock())
+
+    assert "tiger" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "tiger", "postgresql+psycopg://u:tiger@h:port/d"])
+def test_what_is_no_address_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"database\.url: is no database address") as caught:
+        open_store(url, ManualClock())
+
+    assert "tiger" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_opening_does_not_touch_the_disk(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/a.db", ManualClock())
+    store.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_healthy_store_has_no_problems(store: Store) -> None:
+    assert store.problems() == []
+    assert store.is_local
+
+
+def test_a_directory_that_vanished_is_a_problem(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    store = open_store(f"sqlite:///{folder}/a.db", ManualClock())
+    folder.rmdir()
+
+    assert "directory does not exist" in store.problems()[0].rule
+    with pytest.raises(ConfigError, match="directory does not exist"):
+        store.upgrade()
+    with pytest.raises(StoreUnavailable, match="SQLITE_CANTOPEN"):
+        store.save(entries(receipt()))
+    store.close()
+
+
+def test_progress_is_one_row_per_instance_and_source(store: Store, path: Path) -> None:
+    store.record_progress("a:1", "sms", Progress(pulled=1, last_pull_at=NOON))
+    store.record_progress("a:1", "sms", Progress(pulled=16, acked=15, last_pull_at=NOON))
+
+    told = row(path, "progress")
+    assert (told["instance"], told["source"]) == ("a:1", "sms")
+    assert (told["pulled"], told["acked"], told["last_commit_at"]) == (16, 15, None)
+
+    store.record_progress("a:2", "sms", Progress())
+    assert query(path, "SELECT count(*) FROM progress") == [(2,)]
+
+
+def test_progress_waits_only_briefly_for_a_lock_and_saving_keeps_its_patience(
+    store: Store, path: Path
+) -> None:
+    waited: list[int] = []
+
+    def look(connection: Connection) -> None:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        waited.append(raw.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    def look_at(connection: Connection, cursor: sqlite3.Cursor, sql: str, *rest: object) -> None:
+        if sql == "BEGIN IMMEDIATE":
+            look(connection)
+
+    event.listen(store._engines.writer, "before_cursor_execute", look_at)
+    store.record_progress("a:1", "sms", Progress())
+    store.save(entries(receipt()))
+
+    assert waited == [500, 5000]
+
+
+def test_progress_under_a_lock_is_unavailable(store: Store, path: Path) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StoreUnavailable, match="SQLITE_BUSY"):
+        store.record_progress("a:1", "sms", Progress())
+    other.close()
+
+    store.record_progress("a:1", "sms", Progress())
+
+
+def test_the_figures_tell_what_there_is(store: Store) -> None:
+    store.save(
+        [
+            *entries(receipt("a"), receipt("b"), receipt("c", status=Status.FAILED), uplink()),
+            entry(None, reason=Reason.NOT_JSON),
+            entry(None, reason="bad_field:send_time"),
+            entry(None, reason="bad_field:phone_number"),
+            entry(None, outcome=Outcome.DROPPED, reason=Reason.NOT_JSON),
+        ]
+    )
+
+    assert store.counts() == {
+        "receipts": {"delivered": 2, "failed": 1},
+        "journal": {"stored": 4, "quarantined": 3, "dropped": 1},
+        "quarantined": {"not_json": 1, "bad_field": 2},
+        "uplinks": 1,
+    }
+
+
+def test_an_empty_store_counts_nothing(store: Store) -> None:
+    assert store.counts() == {"receipts": {}, "journal": {}, "quarantined": {}, "uplinks": 0}
+
+
+def test_the_quarantine_is_counted_from_its_own_index(store: Store, path: Path) -> None:
+    plan = query(
+        path,
+        "EXPLAIN QUERY PLAN SELECT outcome, reason, count(*) FROM journal "
+        "WHERE outcome != 'stored' GROUP BY outcome, reason",
+    )
+
+    assert "COVERING INDEX ix_journal_outcome" in str(plan)
