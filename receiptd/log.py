@@ -46,12 +46,10 @@ EVENTS: Mapping[str, Event] = {
     "worker.failed": _event("error"),
     "thread.died": _event("error", "name"),
     "batch.committed": _event("debug", "pulled changed duplicate quarantined lag_s took_s"),
-    "batch.acked": _event("debug", "acked expired failed took_s"),
     "ack.failed": _event("warning", "count code error http"),
     "ack.expired": _event("warning", "acked expired"),
     "envelope.quarantined": _event("warning", "envelope_id reason count pull_count"),
     "envelope.failed": _event("error", "envelope_id"),
-    "status.unrecognized": _event("warning", "provider value count"),
     "source.progress": _event(
         "info",
         "pulled redelivered records changed quarantined acked ack_expired ack_failed",
@@ -61,10 +59,8 @@ EVENTS: Mapping[str, Event] = {
     "source.refused": _event("error", "error code http"),
     "source.recovered": _event("info", "outage_s attempts"),
     "store.lost": _event("error", "error"),
-    "store.refused": _event("error", "error"),
     "store.recovered": _event("info", "outage_s attempts"),
     "migration.applied": _event("info", "revision took_s"),
-    "credentials.refreshed": _event("info", "expires_at took_s"),
     "library.warned": _event("warning", "logger text"),
 }
 

@@ -2,7 +2,8 @@
 caller's transaction.
 
 Alembic brings 9 MB of every database's dialects into memory, for good. So it is loaded only where
-there is something to migrate; the revisions themselves are read from the names of the files.
+there is something to migrate: a new database is made as the schema stands and stamped (a test
+holds both ways to the same schema), and the revisions are read from the names of the files.
 """
 
 import io
@@ -10,12 +11,29 @@ import logging
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    insert,
+    inspect,
+)
 
 from receiptd.errors import ConfigError, Problem
+from receiptd.store.schema import metadata
 
 _PLACE = "database.url"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+# Alembic's own table, as it makes it.
+_VERSION = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 def head() -> str:
@@ -64,11 +82,20 @@ def upgrade(connection: Connection) -> list[str]:
         return []
     if before is not None and before not in _revisions():
         raise ConfigError([found])
-    _run(connection)
+    if before is None:
+        _make(connection)
+    else:
+        _migrate(connection)
     return sorted(revision for revision in _revisions() if revision > (before or ""))
 
 
-def _run(connection: Connection) -> None:
+def _make(connection: Connection) -> None:
+    metadata.create_all(connection, checkfirst=False)
+    _VERSION.create(connection)
+    connection.execute(insert(_VERSION).values(version_num=head()))
+
+
+def _migrate(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 

@@ -90,6 +90,8 @@ class Store:
         """
         if problems := self._dialect.url_problems(self._url):
             return problems
+        if self._dialect.is_missing(self._url):  # asking must not make it
+            return [found] if (found := migrate.problem(None)) else []
         try:
             with self._talking(self._engines.writer) as connection:
                 problems = self._dialect.durability(connection)

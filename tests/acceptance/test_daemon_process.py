@@ -159,6 +159,7 @@ def test_memory_stays_below_80_mb_and_the_log_holds_no_secret_and_no_phone(sandb
     rss_mb = receiptd.rss_mb()
     receiptd.stop()
 
+    print("RSS", rss_mb)
     assert rss_mb <= 80
     log = receiptd.log.read_text()
     assert "testSK" not in log

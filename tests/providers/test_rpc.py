@@ -210,12 +210,6 @@ def test_no_error_and_no_log_line_holds_a_key_or_a_phone(
             assert canary not in caplog.text
 
 
-def assert_clean(error: BaseException) -> None:
-    for canary in CANARIES:
-        assert canary not in str(error)
-        assert canary not in repr(error)
-
-
 def test_what_is_shown_of_the_objects_holds_no_secret() -> None:
     with (
         Loopback(answering(response(GOOD))) as server,

@@ -38,14 +38,17 @@ def test_the_names_of_the_files_are_alembics_history() -> None:
     assert scripts.get_current_head() == HEAD
 
 
-def test_alembic_is_not_loaded_where_there_is_nothing_to_migrate(path: Path) -> None:
-    open_new(path).close()
+@pytest.mark.parametrize("is_new", [True, False])
+def test_alembic_is_not_loaded_where_there_is_nothing_to_migrate(path: Path, is_new: bool) -> None:
+    if not is_new:
+        open_new(path).close()
     program = """
         import sys
         from receiptd.clock import ManualClock
         from receiptd.store import open_store
         store = open_store("sqlite:///" + sys.argv[1], ManualClock())
-        assert store.upgrade() == store.problems() == []
+        store.upgrade()
+        assert store.problems() == []
         store.counts()
         store.close()
         for heavy in ("alembic", "mako", "sqlalchemy.dialects.mysql"):
@@ -59,17 +62,40 @@ def set_revision(path: Path, revision: str) -> None:
     query(path, "UPDATE alembic_version SET version_num = ?", revision)
 
 
-def test_the_migrated_schema_is_the_declared_one(store: Store) -> None:
-    with store._engines.reader.begin() as connection:
+@pytest.fixture
+def migrated(empty: Store) -> Store:
+    """Return a store whose schema Alembic made, step by step."""
+    with empty._engines.writer.begin() as connection:
+        migrate._migrate(connection)
+    return empty
+
+
+def test_a_new_database_and_a_migrated_one_have_the_same_schema(
+    migrated: Store, path: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "made.db"
+    open_new(made).close()
+    schema = "SELECT type, name, tbl_name FROM sqlite_master ORDER BY 1, 2"
+
+    assert query(made, schema) == query(path, schema)
+    for table in metadata.tables:
+        columns = f"PRAGMA table_xinfo({table})"
+        assert query(made, columns) == query(path, columns)
+    assert migrated.revision() == HEAD
+    assert migrated.problems() == []
+
+
+def test_the_migrated_schema_is_the_declared_one(migrated: Store) -> None:
+    with migrated._engines.reader.begin() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
 
         assert compare_metadata(context, metadata) == []
 
 
-def test_the_migrated_tables_have_the_declared_names_of_constraints(store: Store) -> None:
-    with store._engines.reader.begin() as connection:
-        migrated = set(connection.exec_driver_sql("SELECT sql FROM sqlite_master").scalars())
-    text = "\n".join(sql for sql in migrated if sql)
+def test_the_migrated_tables_have_the_declared_names_of_constraints(migrated: Store) -> None:
+    with migrated._engines.reader.begin() as connection:
+        tables = set(connection.exec_driver_sql("SELECT sql FROM sqlite_master").scalars())
+    text = "\n".join(sql for sql in tables if sql)
 
     for table in metadata.tables.values():
         for constraint in table.constraints:
@@ -78,7 +104,7 @@ def test_the_migrated_tables_have_the_declared_names_of_constraints(store: Store
             assert f"INDEX {index.name} " in text
 
 
-def test_the_partial_indexes_are_partial(store: Store, path: Path) -> None:
+def test_the_partial_indexes_are_partial(migrated: Store, path: Path) -> None:
     partial = {
         name
         for table in ("receipts", "journal")

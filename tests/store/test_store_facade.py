@@ -148,3 +148,13 @@ def test_the_quarantine_is_counted_from_its_own_index(store: Store, path: Path) 
     )
 
     assert "COVERING INDEX ix_journal_outcome" in str(plan)
+
+
+def test_asking_what_is_wrong_does_not_make_the_database(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}", ManualClock())
+
+    (problem,) = store.problems()
+    store.close()
+
+    assert problem.rule == "the database has no schema"
+    assert not path.exists()

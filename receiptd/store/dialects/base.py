@@ -35,6 +35,10 @@ class Dialect(Protocol):
         """Return what is wrong with the address itself; no I/O beyond looking at a path."""
         ...
 
+    def is_missing(self, url: URL) -> bool:
+        """Return whether connecting would first make the database; no connection is opened."""
+        ...
+
     def engines(self, url: URL) -> Engines:
         """Build the pools; connects lazily. A connection that cannot promise durability is refused
         with ConfigError when it is opened."""

@@ -73,6 +73,10 @@ class SqliteDialect:
                 return [Problem(_PLACE, rule, str(place), "look at its owner and mode")]
         return []
 
+    def is_missing(self, url: URL) -> bool:
+        path = url.database or ""
+        return not path.startswith("file:") and not Path(path).exists()
+
     def engines(self, url: URL) -> Engines:
         # One connection writes, because SQLite has one writer anyway: who waits, waits here and
         # not in a busy loop.
