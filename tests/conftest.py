@@ -1,8 +1,36 @@
 """What all tests share."""
 
 import os
+from collections.abc import Generator
 
 import pytest
+
+from receiptd import log
+from tests.canaries import CANARIES
+
+# Secrets and phones that run through the tests, the sandbox's keys among them.
+_NEVER_LOGGED = (*CANARIES, "testSK", "topSecret", "13900000001")
+
+
+@pytest.fixture(autouse=True)
+def everything_is_logged() -> None:
+    """Let receiptd log all it can, so that what must not be logged would be seen."""
+    log.configure("json", "debug")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail any test, whatever it is about, in whose log a secret or a whole phone number stands."""
+    report = yield
+    lines = [line for line in report.capstderr.splitlines() if line.startswith('{"at":')]
+    for line in lines:
+        for canary in _NEVER_LOGGED:
+            if canary in line and report.passed:
+                report.outcome = "failed"
+                report.longrepr = f"{canary!r} was logged: {line[:300]}"
+    return report
 
 
 @pytest.fixture(autouse=True)

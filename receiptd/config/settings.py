@@ -65,7 +65,7 @@ Secret = Annotated[SecretStr, BeforeValidator(_without_newline), AfterValidator(
 class Table(BaseModel):
     """A TOML table: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class DatabaseSettings(Table):

@@ -95,8 +95,8 @@ class _Demonstration:
     def _introduce(self, sandbox: Sandbox) -> None:
         self._say(
             f"A sandbox at {sandbox.url} speaks MNS, RocketMQ over HTTP and the RPC gateway.\n"
-            f"{self._messages} SMS are sent; `receiptd run` is a process of its own on SQLite;"
-            " it is killed once with -9, with envelopes in hand."
+            f"{self._messages} SMS are sent; `receiptd run` is a process of its own on SQLite,"
+            " and is killed with -9 half way."
         )
 
     def _follow(self, sandbox: Sandbox, daemon: Daemon, sending: Sending, engine: Engine) -> None:

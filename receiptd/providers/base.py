@@ -40,7 +40,7 @@ class Provider(Protocol):
     ) -> CredentialsSource:
         """Return what signs the pulls of `message_type`, to be shared by all their threads; no I/O.
 
-        `kind` is the source's `credentials`: `token` or `access_key`. Raises ValueError if the
-        provider has no such kind.
+        `kind` is the source's `credentials`: `token` or `access_key`; that the two suit each
+        other, the puller has checked.
         """
         ...

@@ -15,8 +15,13 @@ from receiptd.pullers.rocketmq import KIND as ROCKETMQ
 from tests.pullers.puller_harness import KeyRing
 
 ACCOUNT = AccountSettings(provider="aliyun")
-GOOD_MNS = {"puller": "mns", "account": "main", "queue": "My-Queue.1_a", "endpoint": "http://h"}
-GOOD_ROCKETMQ = {
+GOOD_MNS: dict[str, Any] = {
+    "puller": "mns",
+    "account": "main",
+    "queue": "My-Queue.1_a",
+    "endpoint": "http://h",
+}
+GOOD_ROCKETMQ: dict[str, Any] = {
     "puller": "rocketmq",
     "account": "shop",
     "endpoint": "https://1.mqrest.cn-hangzhou.aliyuncs.com",
