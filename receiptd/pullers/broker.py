@@ -5,11 +5,14 @@ from functools import partial
 from typing import TypeAlias
 from xml.sax.saxutils import escape
 
+import msgspec
+
 from receiptd.clock import Clock, SystemClock
 from receiptd.errors import SourceError
 from receiptd.model import Committed, Credentials, CredentialsSource
 from receiptd.pullers.base import AckResult
-from receiptd.pullers.connection import Connection
+from receiptd.pullers.checks import Endpoint
+from receiptd.pullers.connection import CONNECT_TIMEOUT_S, Connection
 from receiptd.pullers.http1 import Answer
 from receiptd.pullers.refusals import (
     EXPIRED_HANDLE,
@@ -21,43 +24,69 @@ from receiptd.pullers.xml import Message, Refusal, read_messages, read_refusal
 
 MAX_BATCH = 16  # both brokers, for receiving and for deleting
 MAX_WAIT_S = 30  # both brokers' longest long poll
-PULL_SPARE_S = 10.0  # beyond the wait: connecting, a slow answer, one round with fresh credentials
-ACK_SECONDS = 10.0  # a third of the shortest visibility timeout seen (30 s)
 _monotonic = SystemClock().monotonic
 
 # Builds, signs and sends one request (method, target, body, credentials) with an SDK.
 Send: TypeAlias = Callable[[str, str, bytes, Credentials], None]
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """How long a call may take, in seconds. Parameters, so that tests need not wait."""
+
+    pull_spare_s: float = 10.0  # beyond the wait: connecting, a slow answer, fresh credentials
+    ack_s: float = 10.0  # a third of the shortest visibility timeout seen (30 s)
+    connect_s: float = CONNECT_TIMEOUT_S
+
+
+DEFAULT_LIMITS = Limits()
+
+
 class Broker:
-    """One signed call at a time over one connection, its outcomes told apart by our table."""
+    """One signed call at a time over one connection, its outcomes told apart by our table.
+
+    `connection` is to be put where the SDK keeps its own. `target` is the path of the messages,
+    with what of the query is the same in every call.
+    """
 
     def __init__(
         self,
-        connection: Connection,
+        endpoint: Endpoint,
+        target: str,
         send: Send,
         credentials: CredentialsSource,
         clock: Clock,
         *,
         namespace: str,
-        pull_spare_s: float,
-        ack_s: float,
+        limits: Limits,
     ) -> None:
-        self._connection = connection
+        self.connection = Connection(
+            endpoint.host,
+            endpoint.port,
+            https=endpoint.https,
+            monotonic=clock.monotonic,
+            connect_timeout_s=limits.connect_s,
+        )
+        self._target = target
         self._send = send
         self._credentials = credentials
         self._clock = clock
         self._namespace = namespace
-        self._pull_spare_s = pull_spare_s
-        self._ack_s = ack_s
+        self._limits = limits
 
-    def receive(self, target: str, wait_s: float) -> tuple[Answer, list[Message]]:
+    def receive(
+        self, batch_size: int, wait_s: float, *, more: str = ""
+    ) -> tuple[Answer, list[Message]]:
         """Return the answer and its messages, none if the broker says that nothing is there.
 
-        Raises SourceUnavailable, SourceRefused or SourceCancelled. Whatever is not clearly a list
-        of messages or that one error is never taken for an empty queue.
+        `more` is appended to the query. Raises SourceUnavailable, SourceRefused or
+        SourceCancelled. Whatever is not clearly a list of messages or that one error is never
+        taken for an empty queue.
         """
-        seconds = wait_s + self._pull_spare_s
+        count = min(max(batch_size, 1), MAX_BATCH)
+        wait = int(min(max(wait_s, 0), MAX_WAIT_S))
+        mark = "&" if "?" in self._target else "?"
+        target = f"{self._target}{mark}numOfMessages={count}&waitseconds={wait}{more}"
+        seconds = wait + self._limits.pull_spare_s
         answer, refusal = self._call("GET", target, b"", seconds, interruptible=True)
         if answer.status == 200 and (messages := read_messages(answer.body)) is not None:
             return answer, messages
@@ -65,20 +94,29 @@ class Broker:
             return answer, []
         raise self._error(answer, refusal)
 
-    def delete(self, target: str, committed: Sequence[Committed]) -> AckResult:
+    def delete(self, committed: Sequence[Committed]) -> AckResult:
         """Delete what has a handle, 16 at a time. Raises SourceUnavailable or SourceRefused."""
         handles = [entry.envelope.handle for entry in committed if entry.envelope.handle]
         acked = expired = failed = 0
         for start in range(0, len(handles), MAX_BATCH):
-            result = self._delete_group(target, handles[start : start + MAX_BATCH])
+            result = self._delete_group(handles[start : start + MAX_BATCH])
             acked += result.acked
             expired += result.expired
             failed += result.failed
         return AckResult(acked, expired, failed)
 
-    def _delete_group(self, target: str, handles: list[str]) -> AckResult:
+    def cancel(self) -> None:
+        """End a running receive at once and refuse later ones. Safe from any thread."""
+        self.connection.cancel()
+
+    def close(self) -> None:
+        """Release the connection."""
+        self.connection.close()
+
+    def _delete_group(self, handles: list[str]) -> AckResult:
         body = self._handles_document(handles)
-        answer, refusal = self._call("DELETE", target, body, self._ack_s, interruptible=False)
+        seconds = self._limits.ack_s
+        answer, refusal = self._call("DELETE", self._target, body, seconds, interruptible=False)
         if answer.status == 204:  # documented: 204 only if every handle was deleted
             return AckResult(acked=len(handles))
         if refusal is not None and 400 <= answer.status < 500:
@@ -109,7 +147,7 @@ class Broker:
         self, method: str, target: str, body: bytes, deadline: float, interruptible: bool
     ) -> tuple[Answer, Refusal | None, Credentials]:
         used = self._credentials.current()
-        answer = self._connection.exchange(
+        answer = self.connection.exchange(
             partial(self._send, method, target, body, used),
             deadline - _monotonic(),
             interruptible=interruptible,
@@ -122,7 +160,7 @@ class Broker:
             refusal = refusal or read_refusal(answer.body)
         error = to_error(answer, refusal, self._clock.now())
         if error.code == "bad_answer":
-            self._connection.close()  # who knows who is at the other end
+            self.connection.close()  # who knows who is at the other end
         return error
 
 

@@ -15,14 +15,13 @@ from receiptd.config import AccountSettings, SourceSettings
 from receiptd.errors import Problem
 from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
 from receiptd.pullers.base import AckResult
-from receiptd.pullers.broker import ACK_SECONDS, MAX_BATCH, MAX_WAIT_S, PULL_SPARE_S, Broker
+from receiptd.pullers.broker import DEFAULT_LIMITS, Broker, Limits
 from receiptd.pullers.checks import (
     endpoint_problem,
     missing_problems,
     name_problems,
     parse_endpoint,
 )
-from receiptd.pullers.connection import CONNECT_TIMEOUT_S, Connection
 from receiptd.pullers.envelopes import digest_differs, to_envelope
 from receiptd.pullers.http1 import Answer
 from receiptd.pullers.xml import Message
@@ -43,51 +42,38 @@ class MnsPuller:
         credentials: CredentialsSource,
         clock: Clock,
         *,
-        pull_spare_s: float = PULL_SPARE_S,
-        ack_s: float = ACK_SECONDS,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         where = parse_endpoint(endpoint)
         self.digest_mismatches = 0  # bodies that did not have the MD5 the broker stated
         self._source = source
-        self._target = f"/queues/{queue}/messages"
         self._signing = _Signing()
         # Always http to the SDK: for https it would load the roots for a connection we replace.
         # The signature does not cover the scheme.
         self._client = MNSClient(f"http://{where.netloc}", credentials_provider=self._signing)
-        self._connection = Connection(
-            where.host,
-            where.port,
-            https=where.https,
-            monotonic=clock.monotonic,
-            connect_timeout_s=connect_timeout_s,
-        )
-        self._client.http.conn = self._connection
         self._broker = Broker(
-            self._connection,
+            where,
+            f"/queues/{queue}/messages",
             self._send,
             credentials,
             clock,
             namespace=_NAMESPACE,
-            pull_spare_s=pull_spare_s,
-            ack_s=ack_s,
+            limits=limits,
         )
+        self._client.http.conn = self._broker.connection
 
     def pull(self, batch_size: int, wait_s: float) -> list[Envelope]:
-        count = min(max(batch_size, 1), MAX_BATCH)
-        wait = int(min(max(wait_s, 0), MAX_WAIT_S))
-        target = f"{self._target}?numOfMessages={count}&waitseconds={wait}"
-        answer, messages = self._broker.receive(target, wait)
+        answer, messages = self._broker.receive(batch_size, wait_s)
         return [self._envelope(message, answer) for message in messages]
 
     def ack(self, committed: Sequence[Committed]) -> AckResult:
-        return self._broker.delete(self._target, committed)
+        return self._broker.delete(committed)
 
     def cancel(self) -> None:
-        self._connection.cancel()
+        self._broker.cancel()
 
     def close(self) -> None:
-        self._connection.close()
+        self._broker.close()
 
     def _send(self, method: str, target: str, body: bytes, credentials: Credentials) -> None:
         self._signing.use(credentials)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -13,6 +12,7 @@ import trustme
 from receiptd.clock import Clock, SystemClock
 from receiptd.model import Committed, Credentials, Envelope
 from receiptd.pullers.base import Puller
+from receiptd.pullers.broker import Limits
 from receiptd.pullers.mns import MnsPuller
 from receiptd.pullers.rocketmq import RocketMqPuller
 from receiptd.sandbox import Fault, ManualClock, Sandbox
@@ -136,14 +136,16 @@ def make_puller(
     credentials: KeyRing | None = None,
     clock: Clock | None = None,
     seconds: float = PATIENCE_S,
-    **more: Any,
+    **limits: float,
 ) -> MnsPuller | RocketMqPuller:
     """Return a puller whose deadlines are all `seconds`, unless told otherwise."""
-    options = {"pull_spare_s": seconds, "ack_s": seconds, "connect_timeout_s": seconds, **more}
+    all_of_them = {"pull_spare_s": seconds, "ack_s": seconds, "connect_s": seconds, **limits}
     credentials, clock = credentials or KeyRing(), clock or SystemClock()
     if kind == "mns":
-        return MnsPuller("sms", url, QUEUE, credentials, clock, **options)
-    return RocketMqPuller("shop", url, TOPIC, GROUP, credentials, clock, **options)
+        return MnsPuller("sms", url, QUEUE, credentials, clock, limits=Limits(**all_of_them))
+    return RocketMqPuller(
+        "shop", url, TOPIC, GROUP, credentials, clock, limits=Limits(**all_of_them)
+    )
 
 
 def committed(*handles: str) -> list[Committed]:

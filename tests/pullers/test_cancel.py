@@ -47,7 +47,7 @@ class TestCancel:
     def test_a_running_handshake_ends_at_once(self, kind: str) -> None:
         with ScriptedServer(Peer.hang) as server:
             url = server.url.replace("http:", "https:")
-            puller = make_puller(kind, url, pull_spare_s=LONG_S, connect_timeout_s=LONG_S)
+            puller = make_puller(kind, url, pull_spare_s=LONG_S, connect_s=LONG_S)
             self._assert_cancel_ends(
                 puller, lambda: server.wait_for(lambda now: now.connections == 1)
             )
@@ -55,10 +55,10 @@ class TestCancel:
     def test_a_running_connect_ends_at_once(self, kind: str) -> None:
         with black_hole() as port:
             url = f"http://127.0.0.1:{port}"
-            puller = make_puller(kind, url, pull_spare_s=LONG_S, connect_timeout_s=LONG_S)
+            puller = make_puller(kind, url, pull_spare_s=LONG_S, connect_s=LONG_S)
 
             def until_connecting() -> None:
-                while puller._connection.sock is None:
+                while puller._broker.connection.sock is None:
                     threading.Event().wait(0.001)
 
             self._assert_cancel_ends(puller, until_connecting)

@@ -166,9 +166,7 @@ class TestTls:
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_handshake_that_is_never_answered_costs_the_connect_timeout(self, kind: str) -> None:
         with ScriptedServer(Peer.hang) as server:
-            puller = make_puller(
-                kind, server.url.replace("http:", "https:"), connect_timeout_s=DEADLINE_S
-            )
+            puller = make_puller(kind, server.url.replace("http:", "https:"), connect_s=DEADLINE_S)
             started = time.monotonic()
             with pytest.raises(SourceUnavailable) as caught:
                 puller.pull(16, 0)
