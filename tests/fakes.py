@@ -118,3 +118,8 @@ def sms_report(number: int, *, success: bool = True, phone: str | None = None) -
         },
         ensure_ascii=False,
     ).encode()
+
+
+def envelope(body: bytes, envelope_id: str = "m1", *, source: str = "fake") -> Envelope:
+    """Return an envelope as a puller would."""
+    return Envelope(source=source, envelope_id=envelope_id, body=body, handle=f"h-{envelope_id}")

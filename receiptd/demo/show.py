@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -19,29 +20,16 @@ class View(Protocol):
 
     def say(self, text: str) -> None: ...
     def update(self, *, sent: int, landed: int, acked: int) -> None: ...
-    def __enter__(self) -> "View": ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 class LiveView:
     """Three bars that move."""
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<32}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._sent = self._progress.add_task("SMS sent", total=total)
-        self._landed = self._progress.add_task("receipts in the database", total=total)
-        self._acked = self._progress.add_task("envelopes acked, after commit", total=None)
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._sent = progress.add_task("SMS sent", total=total)
+        self._landed = progress.add_task("receipts in the database", total=total)
+        self._acked = progress.add_task("envelopes acked, after commit", total=None)
 
     def say(self, text: str) -> None:
         self._progress.console.print(text)
@@ -50,18 +38,6 @@ class LiveView:
         self._progress.update(self._sent, completed=sent)
         self._progress.update(self._landed, completed=landed)
         self._progress.update(self._acked, completed=acked)
-
-    def __enter__(self) -> "LiveView":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
 
 class PlainView:
@@ -84,21 +60,21 @@ class PlainView:
             f"  sent {sent}/{self._total}, receipts in the database {landed}, acked {acked}"
         )
 
-    def __enter__(self) -> "PlainView":
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-
-def view(console: Console, total: int) -> View:
-    """Return the view that suits `console`."""
-    return LiveView(console, total) if console.is_terminal else PlainView(console, total)
+@contextmanager
+def view(console: Console, total: int) -> Iterator[View]:
+    """Show progress while the block runs, in the way that suits `console`."""
+    if not console.is_terminal:
+        yield PlainView(console, total)
+        return
+    columns = (
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield LiveView(progress, total)
 
 
 def closing_table(account: Account) -> Table:

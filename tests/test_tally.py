@@ -1,0 +1,87 @@
+"""The counts of a source: what the progress table and the log are told, and when."""
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from receiptd.clock import ManualClock
+from receiptd.errors import StoreUnavailable
+from receiptd.model import Committed
+from receiptd.pipeline import Processed
+from receiptd.tally import PUBLISH_EVERY_S, Tally
+from tests.fakes import envelope
+
+
+class Progress:
+    """Keeps what was written, or is away."""
+
+    def __init__(self):
+        self.written = []
+        self.away = False
+
+    def record_progress(self, instance, source, counts):
+        if self.away:
+            raise StoreUnavailable("away")
+        self.written.append((instance, source, counts))
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def progress():
+    return Progress()
+
+
+@pytest.fixture
+def tally(clock, progress):
+    return Tally(instance="host:1", source="sms", store=progress, clock=clock)
+
+
+def work(tally, pull_count=1):
+    one = envelope(b"{}")
+    tally.pulled([msgspec.structs.replace(one, pull_count=pull_count)])
+    tally.committed(Processed([Committed(one)], records=1, changed=1, quarantined=0), 0.01)
+    tally.acked(acked=1, expired=0, failed=0)
+
+
+def test_the_progress_row_is_written_at_most_every_five_seconds(tally, clock, progress):
+    for _ in range(100):
+        work(tally)
+        tally.publish()
+        clock.advance(0.5)
+
+    assert len(progress.written) == pytest.approx(50 / PUBLISH_EVERY_S, abs=1)
+    instance, source, counts = progress.written[-1]
+    assert (instance, source) == ("host:1", "sms")
+    assert counts.pulled == counts.acked
+    assert counts.last_commit_at is not None
+
+
+def test_redeliveries_are_counted_apart(tally):
+    work(tally)
+    work(tally, pull_count=3)
+
+    assert tally.counts().redelivered == 1
+
+
+def test_a_database_that_is_away_is_told_and_not_raised(tally, progress):
+    progress.away = True
+
+    assert tally.publish(now=True) is False
+
+
+def test_an_idle_source_logs_no_summary_and_a_busy_one_a_line_a_minute(tally, clock):
+    with capture_logs() as lines:
+        for _ in range(10):
+            clock.advance(61)
+            tally.publish()
+        work(tally)
+        clock.advance(61)
+        tally.publish()
+
+    summaries = [line for line in lines if line["event"] == "source.progress"]
+    assert len(summaries) == 1
+    assert summaries[0]["pulled"] == 1
