@@ -247,6 +247,7 @@ FAULTS = {
 FAULT_S = 2.0
 
 
+@pytest.mark.timeout(600)
 def test_every_broker_fault_is_survived_without_a_hot_loop_and_drained_after(tmp_path):
     pause = threading.Event()
     with Sandbox(visibility_s=3, invisible_s=3) as sandbox:
