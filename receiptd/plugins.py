@@ -1,8 +1,8 @@
 """Pullers and providers by name, through entry points; only what is named is imported."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from receiptd.errors import Problem
 
@@ -42,14 +42,39 @@ def find_provider(name: str, place: str, problems: list[Problem]) -> "Provider |
     return cast("Provider | None", _find(PROVIDERS, name, place, problems))
 
 
+def unknown_names(values: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem for each provider and puller in the raw tables that is not installed.
+
+    Looks at names only, so that these problems are told together with those of shape.
+    """
+    problems: list[Problem] = []
+    for table, key, group in (("accounts", "provider", PROVIDERS), ("sources", "puller", PULLERS)):
+        entries = values.get(table)
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            wanted = entry.get(key) if isinstance(entry, dict) else None
+            installed = sorted({point.name for point in _points(group)})
+            if isinstance(wanted, str) and wanted not in installed:
+                problems.append(_not_installed(group, wanted, f"{table}.{name}.{key}", installed))
+    return problems
+
+
+def _not_installed(group: str, name: str, place: str, installed: list[str]) -> Problem:
+    rule = f"no such {_kind(group)} is installed"
+    cure = f"installed: {', '.join(installed) or 'none'}"
+    return Problem(place, rule, value=repr(name), cure=cure)
+
+
+def _kind(group: str) -> str:
+    return group.rpartition(".")[2].removesuffix("s")
+
+
 def _find(group: str, name: str, place: str, problems: list[Problem]) -> object | None:
-    kind = group.rpartition(".")[2].removesuffix("s")
+    kind = _kind(group)
     # By value: an editable install and its wheel can both be seen.
     points = {point.value: point for point in _points(group) if point.name == name}
     if not points:
-        installed = ", ".join(sorted({point.name for point in _points(group)})) or "none"
-        rule = f"no such {kind} is installed"
-        problems.append(Problem(place, rule, value=repr(name), cure=f"installed: {installed}"))
+        installed = sorted({point.name for point in _points(group)})
+        problems.append(_not_installed(group, name, place, installed))
         return None
     if len(points) > 1:
         rule = f"more than one {kind} has this name: " + ", ".join(sorted(points))

@@ -25,8 +25,9 @@ ConfigOption = Annotated[
 def load_settings(config: Path | None) -> "Settings":
     """Return the configuration. Raises ConfigError with everything that is wrong with it."""
     from receiptd.config.loading import load
+    from receiptd.plugins import unknown_names
 
-    return load(config, os.environ)
+    return load(config, os.environ, unknown_names)
 
 
 def open_database(settings: "Settings") -> "Store":

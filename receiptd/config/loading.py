@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,15 @@ SYSTEM_FILE = Path("/etc/receiptd/config.toml")
 _TOML_LINE = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    check: Callable[[Mapping[str, Any]], list[Problem]] = lambda values: [],
+) -> Settings:
     """Return the configuration: `path` or the file that is found, overlaid by `environ`.
 
-    Raises ConfigError with everything that is wrong, not only the first of it.
+    `check` looks at the raw tables too, for what this room cannot know. Raises ConfigError with
+    everything that is wrong, not only the first of it.
     """
     file = find(path, environ)
     overlay, found = _overlay(environ)
@@ -39,6 +44,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     base = file.parent if file else Path()
     found += secrets.resolve(values, environ, base)
     found += problems.cross_checks(values)
+    found += check(values)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as exc:

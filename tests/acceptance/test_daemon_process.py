@@ -172,6 +172,7 @@ def test_a_bad_configuration_exits_78_in_under_a_second_and_names_every_error(tm
     config.write_text(
         '[accounts.main]\nprovider = "alyun"\naccess_key_id = "k"\n'
         '[sources.a]\npuller = "mns"\naccount = "nobody"\nbatch_size = 17\nquue = "q"\n'
+        '[sources.b]\npuller = "mqtt"\naccount = "main"\n'
     )
     timings = []
     for _ in range(3):
@@ -186,7 +187,14 @@ def test_a_bad_configuration_exits_78_in_under_a_second_and_names_every_error(tm
 
     assert result.returncode == 78
     assert min(timings) < 1
-    for place in ("sources.a.account", "sources.a.batch_size", "sources.a.quue"):
+    places = (
+        "accounts.main.provider",
+        "sources.a.account",
+        "sources.a.batch_size",
+        "sources.a.quue",
+        "sources.b.puller",
+    )
+    for place in places:
         assert place in result.stderr
     assert "Traceback" not in result.stderr
 
