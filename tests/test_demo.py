@@ -54,6 +54,7 @@ def close(engine, sends, **changes):
     return accounts.close(
         engine,
         sends,
+        accounts.Mark(),
         **{"poison": 0, "replies": 0, "early_acks": 0, "left_on_broker": 0, **changes},
     )
 
@@ -92,8 +93,17 @@ def test_a_wrong_status_and_a_row_that_nobody_sent_are_told(engine):
     assert (len(account.wrong), account.unexpected) == (1, 1)
 
 
+def test_what_was_there_before_is_not_counted(engine):
+    since = accounts.mark(engine)
+
+    account = accounts.close(engine, [], since, poison=0, replies=0, early_acks=0, left_on_broker=0)
+
+    assert account.is_true
+    assert accounts.landed(engine, since) == account.journal_rows == 0
+
+
 def test_the_witness_tells_an_envelope_that_was_acked_before_its_row_was_there(engine):
-    witness = accounts.Witness(engine)
+    witness = accounts.Witness(engine, accounts.Mark())
     with engine.begin() as connection:
         connection.execute(delete(journal).where(journal.c.envelope_id == "m4"))
 

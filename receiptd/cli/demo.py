@@ -1,5 +1,6 @@
 """`receiptd demo`: all of it at once, without an account and without a configuration."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Show receiptd at work, on loopback and SQLite.
+    """Show receiptd at work, on loopback and SQLite (or $RECEIPTD_DATABASE__URL).
 
     Starts the sandbox and the daemon, sends SMS, lets receipts arrive, and ends with a table that
     accounts for every send. Needs no account, no network and no configuration. Exits 0 only if
@@ -33,4 +34,5 @@ def demo(
     """
     from receiptd import demo as show
 
-    raise typer.Exit(show.run(seed=seed, messages=messages, keep=keep))
+    url = os.environ.get("RECEIPTD_DATABASE__URL")
+    raise typer.Exit(show.run(seed=seed, messages=messages, keep=keep, database_url=url))

@@ -21,6 +21,8 @@ class Daemon:
         """Start `receiptd run`; returns at once."""
         # Settings of the caller's own receiptd must not leak into the demonstration.
         environ = {key: value for key, value in os.environ.items() if not _is_ours(key)}
+        # On a server the daemon asks first; whoever starts a demonstration there has said yes.
+        environ["RECEIPTD_DATABASE__UPGRADE_ON_START"] = "true"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "receiptd", "run", "--config", "config.toml"],

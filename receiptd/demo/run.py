@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, make_url
 
 from receiptd.clock import SystemClock
 from receiptd.demo import account as accounts
@@ -38,25 +38,34 @@ _EXIT_OK = 0
 _EXIT_NOT_TRUE = 1
 
 
-def run(*, messages: int = 1000, seed: int = 1, keep: Path | None = None) -> int:
+def run(
+    *,
+    messages: int = 1000,
+    seed: int = 1,
+    keep: Path | None = None,
+    database_url: str | None = None,
+) -> int:
     """Run the demonstration on stdout; return 0 only if every send is accounted for.
 
-    The configuration, the database and the daemon's log stay in `keep` if it is given.
+    Stores into `database_url`, beside whatever is there, or into a SQLite file of its own. The
+    configuration, that file and the daemon's log stay in `keep` if it is given.
     """
     console = Console(highlight=False)
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="receiptd-")))
         folder.mkdir(parents=True, exist_ok=True)
-        return _Demonstration(console, folder, messages, seed).run()
+        url = database_url or f"sqlite:///{(folder / 'receiptd.db').resolve()}"
+        return _Demonstration(console, folder, url, messages, seed).run()
 
 
 class _Demonstration:
-    def __init__(self, console: Console, folder: Path, messages: int, seed: int) -> None:
+    def __init__(self, console: Console, folder: Path, url: str, messages: int, seed: int) -> None:
         self._console = console
         self._folder = folder
         self._messages = messages
         self._seed = seed
-        self._url = f"sqlite:///{(folder / 'receiptd.db').resolve()}"
+        self._url = url
+        self._since = accounts.Mark()
 
     def run(self) -> int:
         scenario = Scenario.model_validate({**_SCENARIO, "seed": self._seed})
@@ -73,12 +82,13 @@ class _Demonstration:
             config.touch(mode=0o600)
             config.write_text(config_toml(sandbox.url, database_url=self._url), encoding="utf-8")
             self._introduce(sandbox)
+            engine = create_engine(self._url)
+            stack.callback(engine.dispose)
+            self._since = accounts.mark(engine)
             daemon = Daemon(self._folder)
             stack.callback(daemon.end)
             daemon.start()
-            engine = create_engine(self._url)
-            stack.callback(engine.dispose)
-            witness = accounts.Witness(engine)
+            witness = accounts.Witness(engine, self._since)
             sandbox.on_ack = lambda event: witness.check(event.message_id)
             client = RpcClient(
                 sandbox.url, SMS_API_VERSION, Credentials("testAK", "testSK"), SystemClock()
@@ -93,9 +103,10 @@ class _Demonstration:
             return self._close(sandbox, sending, engine, witness)
 
     def _introduce(self, sandbox: Sandbox) -> None:
+        kind = make_url(self._url).get_backend_name()
         self._say(
             f"A sandbox at {sandbox.url} speaks MNS, RocketMQ over HTTP and the RPC gateway.\n"
-            f"{self._messages} SMS are sent; `receiptd run` is a process of its own on SQLite,"
+            f"{self._messages} SMS are sent; `receiptd run` is a process of its own on {kind},"
             " and is killed with -9 half way."
         )
 
@@ -105,7 +116,7 @@ class _Demonstration:
         killed = False
         with show.view(self._console, self._messages) as view:
             while time.monotonic() - began_at < _GIVE_UP_S:
-                in_rows = sum(accounts.landed(engine).values())
+                in_rows = accounts.landed(engine, self._since)
                 view.update(sent=len(sending.sent), landed=in_rows, acked=len(sandbox.acked))
                 if sending.error is not None:
                     raise sending.error
@@ -129,6 +140,7 @@ class _Demonstration:
         account = accounts.close(
             engine,
             sending.sent,
+            self._since,
             poison=int(str(sandbox.state["poison"])),
             replies=len(replies) + sandbox.depth(sandbox.queue("SmsUp")),
             early_acks=len(witness.early),
