@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 
 def eventually(condition: Callable[[], bool], within_s: float, what: str = "") -> float:
@@ -25,11 +25,19 @@ def eventually(condition: Callable[[], bool], within_s: float, what: str = "") -
 
 
 class Receiptd:
-    """`receiptd run` on a configuration and a SQLite file in `folder`."""
+    """`receiptd run` on a configuration, and a SQLite file in `folder` or another database."""
 
-    def __init__(self, folder: Path, config: str, *, program: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: str,
+        *,
+        url: str | None = None,
+        program: list[str] | None = None,
+    ) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
-        self.url = f"sqlite:///{folder}/receipts.db"
+        self.url = url or f"sqlite:///{folder}/receipts.db"
         self.log = folder / "log.txt"
         (folder / "config.toml").write_text(config)
         self._program = program or [sys.executable, "-m", "receiptd", "run"]
@@ -39,7 +47,12 @@ class Receiptd:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._program, "--config", str(self.folder / "config.toml")],
-                env={**_clean_environ(), "RECEIPTD_DATABASE__URL": self.url, **environ},
+                env={
+                    **_clean_environ(),
+                    "RECEIPTD_DATABASE__URL": self.url,
+                    "RECEIPTD_DATABASE__UPGRADE_ON_START": "true",
+                    **environ,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -91,7 +104,7 @@ class Receiptd:
         """Return the number that `query` gives; 0 while its table is not there yet."""
         try:
             return int(str(self.rows(query)[0][0]))
-        except OperationalError:
+        except (OperationalError, ProgrammingError):
             return 0
 
 

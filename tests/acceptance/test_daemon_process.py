@@ -8,11 +8,21 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 
 from receiptd.sandbox import Fault, Sandbox, Scenario
 from receiptd.sandbox.configuration import config_toml
 from tests.acceptance.process import Receiptd, eventually
+from tests.acceptance.scene import (
+    await_acks,
+    await_empty,
+    await_polls,
+    fates,
+    left,
+    outcomes,
+    phones,
+    watched_acks,
+)
 
 
 @pytest.fixture
@@ -28,34 +38,6 @@ def receiptd(tmp_path, sandbox):
     daemon.end()
 
 
-def watch_acks(sandbox, receiptd):
-    """Return a list that holds each envelope acked while its row was not visible elsewhere."""
-    early = []
-    engine = create_engine(receiptd.url)
-
-    def check(event):
-        with engine.connect() as connection:
-            query = text("SELECT 1 FROM journal WHERE envelope_id = :id LIMIT 1")
-            if connection.execute(query, {"id": event.message_id}).first() is None:
-                early.append(event.message_id)
-
-    sandbox.on_ack = check
-    return early, engine
-
-
-def left(sandbox):
-    names = [sandbox.queue("SmsReport"), sandbox.queue("SmsUp"), sandbox.topic]
-    return sum(sandbox.depth(name) for name in names)
-
-
-def await_acks(sandbox, count):
-    eventually(lambda: len(sandbox.acked) >= count, 20, f"{count} acks")
-
-
-def phones(count, first=0):
-    return [f"139{number:08d}" for number in range(first, first + count)]
-
-
 def test_two_mns_sources_and_one_rocketmq_source_become_rows(sandbox, receiptd):
     sandbox.scenario = Scenario(seed=1, failed=0.2, replies=0.1)
     receiptd.start()
@@ -67,8 +49,7 @@ def test_two_mns_sources_and_one_rocketmq_source_become_rows(sandbox, receiptd):
     code, _ = receiptd.stop()
 
     assert code == 0
-    fates = sorted((one.biz_id, "+86" + one.phone, one.fate) for one in sandbox.sends)
-    assert receiptd.rows("SELECT biz_id, phone, status FROM receipts ORDER BY 1, 2") == fates
+    assert outcomes(receiptd) == fates(sandbox)
     providers = receiptd.rows("SELECT provider, account, count(*) FROM receipts GROUP BY 1, 2")
     assert sorted(providers) == [("aliyun", "main", 200), ("jushita", "shop", 100)]
 
@@ -78,30 +59,27 @@ def test_ten_kills_in_a_row_lose_nothing_and_ack_nothing_early(sandbox, receiptd
         seed=2, failed=0.1, duplicates=0.1, poison=0.03, poison_on_the_wire=True, reordered=0.3
     )
     receiptd.start()
-    eventually(lambda: sandbox.polls_waiting() >= 3, 20, "long polls")
-    early, engine = watch_acks(sandbox, receiptd)
-
-    for kill in range(10):
-        sandbox.send_sms(phones(100, first=kill * 100))
-        sandbox.send_sms(phones(50, first=kill * 50), jushita=True)
-        await_acks(sandbox, len(sandbox.acked) + 1)
-        receiptd.kill()
-        receiptd.start()
-    eventually(lambda: left(sandbox) == 0, 40, "an empty queue")
-    code, _ = receiptd.stop()
-    engine.dispose()
+    await_polls(sandbox)
+    with watched_acks(sandbox, receiptd.url) as early:
+        for kill in range(10):
+            sandbox.send_sms(phones(100, first=kill * 100))
+            sandbox.send_sms(phones(50, first=kill * 50), jushita=True)
+            await_acks(sandbox, len(sandbox.acked) + 1)
+            receiptd.kill()
+            receiptd.start()
+        await_empty(sandbox)
+        code, _ = receiptd.stop()
 
     assert code == 0
     assert early == []
-    fates = sorted((one.biz_id, "+86" + one.phone, one.fate) for one in sandbox.sends)
-    assert len(fates) == 1500
-    assert receiptd.rows("SELECT biz_id, phone, status FROM receipts ORDER BY 1, 2") == fates
+    assert len(fates(sandbox)) == 1500
+    assert outcomes(receiptd) == fates(sandbox)
     assert receiptd.count("SELECT count(*) FROM journal WHERE outcome = 'quarantined'") > 0
 
 
 def test_sigterm_in_a_long_poll_ends_the_process_within_a_second(sandbox, receiptd):
     receiptd.start()
-    eventually(lambda: sandbox.polls_waiting() >= 3, 20, "long polls")
+    await_polls(sandbox)
 
     code, took_s = receiptd.stop()
 
@@ -112,7 +90,7 @@ def test_sigterm_in_a_long_poll_ends_the_process_within_a_second(sandbox, receip
 def test_a_second_signal_leaves_at_once(tmp_path, sandbox):
     config = config_toml(sandbox.url)
     receiptd = Receiptd(tmp_path, config).start()
-    eventually(lambda: sandbox.polls_waiting() >= 3, 20, "long polls")
+    await_polls(sandbox)
     sandbox.send_sms(phones(1))
     eventually(lambda: left(sandbox) == 0, 10)
     engine = create_engine(receiptd.url, isolation_level="AUTOCOMMIT")
@@ -133,7 +111,7 @@ def test_a_second_signal_leaves_at_once(tmp_path, sandbox):
 
 def test_sigterm_while_the_database_is_locked_drains_within_eight_seconds(sandbox, receiptd):
     receiptd.start()
-    eventually(lambda: sandbox.polls_waiting() >= 3, 20, "long polls")
+    await_polls(sandbox)
     engine = create_engine(receiptd.url, isolation_level="AUTOCOMMIT")
     with engine.connect() as blocker:
         blocker.exec_driver_sql("BEGIN EXCLUSIVE")
@@ -256,33 +234,43 @@ FAULT_S = 2.0
 
 
 @pytest.mark.timeout(600)
-def test_every_broker_fault_is_survived_without_a_hot_loop_and_drained_after(tmp_path):
+def test_every_broker_fault_is_survived_without_a_hot_loop_and_drained_after(sandbox, receiptd):
     pause = threading.Event()
-    with Sandbox(visibility_s=3, invisible_s=3) as sandbox:
-        receiptd = Receiptd(tmp_path, config_toml(sandbox.url)).start()
-        try:
-            eventually(lambda: sandbox.polls_waiting() >= 3, 20, "long polls")
-            early, engine = watch_acks(sandbox, receiptd)
-            for number, (name, faults) in enumerate(FAULTS.items()):
-                before = len(sandbox.requests)
-                for fault in faults:
-                    sandbox.set_fault(fault)
-                sandbox.close_connections()
-                sandbox.send_sms(phones(20, first=number * 100))
-                sandbox.send_sms(phones(20, first=number * 100 + 50), jushita=True)
-                pause.wait(FAULT_S)
-                attempts = len(sandbox.requests) - before
-                sandbox.clear_faults()
-                sandbox.close_connections()
-                eventually(lambda: left(sandbox) == 0, 30, f"drained after {name}")
-                assert receiptd.is_running, name
-                # Of two threads for each of three sources; what still works goes on.
-                assert attempts <= 24, (name, attempts)
-            code, _ = receiptd.stop()
-            engine.dispose()
-        finally:
-            receiptd.end()
-        assert code == 0
-        assert early == []
-        fates = sorted((one.biz_id, "+86" + one.phone, one.fate) for one in sandbox.sends)
-        assert receiptd.rows("SELECT biz_id, phone, status FROM receipts ORDER BY 1, 2") == fates
+    receiptd.start()
+    await_polls(sandbox)
+    with watched_acks(sandbox, receiptd.url) as early:
+        for number, (name, faults) in enumerate(FAULTS.items()):
+            before = len(sandbox.requests)
+            for fault in faults:
+                sandbox.set_fault(fault)
+            sandbox.close_connections()
+            sandbox.send_sms(phones(20, first=number * 100))
+            sandbox.send_sms(phones(20, first=number * 100 + 50), jushita=True)
+            pause.wait(FAULT_S)
+            attempts = len(sandbox.requests) - before
+            sandbox.clear_faults()
+            sandbox.close_connections()
+            eventually(lambda: left(sandbox) == 0, 30, f"drained after {name}")
+            assert receiptd.is_running, name
+            # Of two threads for each of three sources; what still works goes on.
+            assert attempts <= 24, (name, attempts)
+        code, _ = receiptd.stop()
+
+    assert code == 0
+    assert early == []
+    assert outcomes(receiptd) == fates(sandbox)
+
+
+def test_a_broker_that_is_down_is_waited_for_and_drained_within_30_s(sandbox, receiptd):
+    receiptd.start()
+    await_polls(sandbox)
+    sandbox.stop()
+    sandbox.send_sms(phones(20))
+    eventually(lambda: receiptd.log.read_text().count('"source.lost"') == 3, 20)
+
+    sandbox.restart()
+
+    assert eventually(lambda: left(sandbox) == 0, 40) < 30
+    eventually(lambda: receiptd.log.read_text().count('"source.recovered"') == 3, 30)
+    assert receiptd.stop()[0] == 0
+    assert outcomes(receiptd) == fates(sandbox)
