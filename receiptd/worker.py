@@ -85,6 +85,7 @@ class Worker:
     def run(self) -> None:
         """Work until stopped. Never raises: a bug is logged, waited out and tried again."""
         self._log.debug("worker.started")
+        self._alive()  # from here on, a thread that dies is missed
         self._puller = self._open_puller()
         try:
             while not self._stopping.is_set():

@@ -373,6 +373,18 @@ def test_a_stop_while_the_database_is_away_leaves_the_batch_unacked(rig, queue):
     assert statuses(rig) == []
 
 
+def test_a_thread_that_dies_before_its_loop_is_missed(rig):
+    def broken():
+        raise ZeroDivisionError
+
+    rig.worker._open_puller = broken
+    with pytest.raises(ZeroDivisionError):
+        rig.worker.run()
+    rig.clock.advance(60)
+
+    assert rig.pulse.is_late
+
+
 def test_the_pulse_is_late_only_when_a_step_takes_longer_than_it_promised(rig, queue):
     queue.put(sms_report(1))
     rig.worker.run_once()
