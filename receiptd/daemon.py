@@ -11,10 +11,12 @@ from receiptd.clock import Clock, SystemClock
 from receiptd.config import Settings
 from receiptd.errors import ConfigError, Problem, StoreUnavailable
 from receiptd.gate import Gate
+from receiptd.housekeeping import Housekeeping
 from receiptd.pipeline import Pipeline
 from receiptd.pulse import Pulse
 from receiptd.signals import stop_signals
 from receiptd.store import Store, open_store
+from receiptd.store.retention import Limits
 from receiptd.systemd import Notifier
 from receiptd.tally import Tally
 from receiptd.watchdog import Watchdog
@@ -68,7 +70,9 @@ class Daemon:
         self._stopping = stopping
         self._store_gate = Gate(self._clock)
         self._plans: list[SourcePlan] = []
-        self._crew: list[tuple[Worker, threading.Thread]] = []
+        self._instance = f"{platform.node()}:{os.getpid()}"
+        self._workers: list[Worker] = []
+        self._threads: list[threading.Thread] = []
         self._pulses: list[Pulse] = []
         self._tallies: list[Tally] = []
         self._gates: dict[str, Gate] = {}
@@ -88,7 +92,8 @@ class Daemon:
                 return EXIT_OK
             for source in self._plans:
                 self._hire(source, store)
-            for _, thread in self._crew:
+            self._keep_house(store)
+            for thread in self._threads:
                 thread.start()
             _log.info(
                 "daemon.started", version=__version__, sources=len(self._plans), pid=os.getpid()
@@ -132,7 +137,7 @@ class Daemon:
 
     def _hire(self, source: SourcePlan, store: Store) -> None:
         tally = Tally(
-            instance=f"{platform.node()}:{os.getpid()}",
+            instance=self._instance,
             source=source.name,
             store=store,
             clock=self._clock,
@@ -169,8 +174,27 @@ class Daemon:
                 trace=self._trace,
             )
             self._pulses.append(pulse)
-            # Daemon threads: one that hangs must not keep the process after the drain's time is up.
-            self._crew.append((worker, threading.Thread(target=worker.run, name=name, daemon=True)))
+            self._workers.append(worker)
+            self._add_thread(name, worker.run)
+
+    def _keep_house(self, store: Store) -> None:
+        pulse = Pulse("housekeeping", self._clock)
+        retention = self._settings.retention
+        house = Housekeeping(
+            store=store,
+            limits=Limits(journal=retention.journal, receipts=retention.receipts),
+            instance=self._instance,
+            store_gate=self._store_gate,
+            pulse=pulse,
+            stopping=self._stopping,
+            clock=self._clock,
+        )
+        self._pulses.append(pulse)
+        self._add_thread(pulse.name, house.run)
+
+    def _add_thread(self, name: str, target: Callable[[], None]) -> None:
+        # Daemon threads: one that hangs must not keep the process after the drain's time is up.
+        self._threads.append(threading.Thread(target=target, name=name, daemon=True))
 
     def _watch(self) -> None:
         """Feed the watchdog from the workers' progress until told to stop."""
@@ -182,14 +206,14 @@ class Daemon:
     def _drain(self) -> int:
         self._systemd.notify("STOPPING=1")
         _log.info("daemon.stopping")
-        for worker, _ in self._crew:
+        for worker in self._workers:
             worker.cancel()
         for source in self._plans:
             source.credentials.cancel()
         until = self._clock.monotonic() + DRAIN_S
-        for _, thread in self._crew:
+        for thread in self._threads:
             thread.join(max(0.0, until - self._clock.monotonic()))
-        hung = [thread.name for _, thread in self._crew if thread.is_alive()]
+        hung = [thread.name for thread in self._threads if thread.is_alive()]
         if hung:
             _log.error("shutdown.timed_out", threads=hung, after_s=DRAIN_S)
             return EXIT_TRY_AGAIN

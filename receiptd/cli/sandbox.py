@@ -24,7 +24,7 @@ def sandbox(
     ] = "testAK:testSK",
     top_key: Annotated[
         str,
-        typer.Option(metavar="KEY:SECRET", help="The TOP key that --print-config writes."),
+        typer.Option(metavar="KEY:SECRET", help="The TOP key that it knows."),
     ] = "12345678:topSecret",
     queue_prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="What the MNS queues' names begin with.")
@@ -81,6 +81,7 @@ def sandbox(
         serve(
             listen,
             access_keys={key_id: key_secret},
+            top_keys={app_key: app_secret},
             queue_prefix=queue_prefix,
             topic=topic,
             scenario=scenario,

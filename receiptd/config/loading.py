@@ -33,8 +33,8 @@ def load(
 ) -> Settings:
     """Return the configuration: `path` or the file that is found, overlaid by `environ`.
 
-    `check` looks at the raw tables too, for what this room cannot know. Raises ConfigError with
-    everything that is wrong, not only the first of it.
+    Raises ConfigError with everything that is wrong, not only the first of it: `check` then looks
+    at the raw tables, too, for what is otherwise found once there are settings.
     """
     file = find(path, environ)
     overlay, found = _overlay(environ)
@@ -44,13 +44,12 @@ def load(
     base = file.parent if file else Path()
     found += secrets.resolve(values, environ, base)
     found += problems.cross_checks(values)
-    found += check(values)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as exc:
         found = problems.from_pydantic(exc) + found
     if found:
-        raise ConfigError(found)
+        raise ConfigError([*found, *check(values)])
     return settings
 
 

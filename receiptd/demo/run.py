@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, make_url
 
 from receiptd.clock import SystemClock
 from receiptd.demo import account as accounts
@@ -18,6 +18,7 @@ from receiptd.providers.aliyun import SMS_API_VERSION
 from receiptd.providers.aliyun.rpc import RpcClient
 from receiptd.sandbox import AckEvent, Sandbox, Scenario
 from receiptd.sandbox.configuration import config_toml
+from receiptd.store import dialects
 
 # A tenth fails at the carrier, some receipts come twice or out of order, some bodies are garbage.
 _SCENARIO = {
@@ -64,7 +65,7 @@ class _Demonstration:
         self._folder = folder
         self._messages = messages
         self._seed = seed
-        self._url = url
+        self._url = make_url(url)
         self._since = accounts.Mark()
 
     def run(self) -> int:
@@ -80,10 +81,12 @@ class _Demonstration:
             )
             config = self._folder / "config.toml"
             config.touch(mode=0o600)
-            config.write_text(config_toml(sandbox.url, database_url=self._url), encoding="utf-8")
+            url = self._url.render_as_string(hide_password=False)
+            config.write_text(config_toml(sandbox.url, database_url=url), encoding="utf-8")
             self._introduce(sandbox)
-            engine = create_engine(self._url)
-            stack.callback(engine.dispose)
+            engines = dialects.load(self._url.drivername).engines(self._url)
+            stack.callback(engines.dispose)
+            engine = engines.reader
             self._since = accounts.mark(engine)
             daemon = Daemon(self._folder)
             stack.callback(daemon.end)
@@ -103,7 +106,7 @@ class _Demonstration:
             return self._close(sandbox, sending, engine, witness)
 
     def _introduce(self, sandbox: Sandbox) -> None:
-        kind = make_url(self._url).get_backend_name()
+        kind = self._url.get_backend_name()
         self._say(
             f"A sandbox at {sandbox.url} speaks MNS, RocketMQ over HTTP and the RPC gateway.\n"
             f"{self._messages} SMS are sent; `receiptd run` is a process of its own on {kind},"

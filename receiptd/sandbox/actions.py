@@ -1,20 +1,18 @@
-"""The RPC actions: sending, and tokens for the queues."""
+"""The RPC actions: sending, and tokens for the queues; the table of all of them."""
 
 import json
 import re
 from collections.abc import Mapping
 
 from receiptd.sandbox.gateway import Action, BusinessError, Call, Value, required
+from receiptd.sandbox.phone_numbers import is_phone_number
+from receiptd.sandbox.query_actions import query_send_details, query_send_statistics
 from receiptd.sandbox.receipts import beijing_time
 
 MAX_NUMBERS = 1000  # SendSms
 MAX_BATCH = 100  # SendBatchSms
 MAX_OUT_ID = 255
 TEMPLATE_CODE = re.compile(r"SMS_\w+")
-
-# Mainland numbers with or without the country code; elsewhere 00 or +, country code, number.
-_MAINLAND = re.compile(r"(?:(?:\+|00)?86)?1[3-9]\d{9}")
-_ABROAD = re.compile(r"(?:\+|00)?[1-9]\d{6,14}")
 
 MESSAGE_TYPES = (
     "SmsReport",
@@ -105,16 +103,9 @@ ACTIONS: dict[str, tuple[str, Action]] = {
     "SendSms": ("2017-05-25", send_sms),
     "SendBatchSms": ("2017-05-25", send_batch_sms),
     "QueryTokenForMnsQueue": ("2017-05-25", query_token),
+    "QuerySendDetails": ("2017-05-25", query_send_details),
+    "QuerySendStatistics": ("2017-05-25", query_send_statistics),
 }
-
-
-def is_phone_number(number: str) -> bool:
-    """Tell whether the gateway takes this for a phone number."""
-    if not number.isascii():
-        return False
-    if _MAINLAND.fullmatch(number):
-        return True
-    return bool(_ABROAD.fullmatch(number)) and not (number.startswith("1") and len(number) < 11)
 
 
 def _check_numbers(phones: list[str]) -> None:

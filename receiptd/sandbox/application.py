@@ -6,14 +6,16 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from receiptd.sandbox import gateway, mns, rocketmq
+from receiptd.sandbox import gateway, mns, polyv, rocketmq, top
 from receiptd.sandbox.control import Control
 from receiptd.sandbox.documents import error_document
 from receiptd.sandbox.exchange import Answer, Request, ServiceError, refusal
 from receiptd.sandbox.gateway import Gateway
+from receiptd.sandbox.polyv import PolyvGateway
 from receiptd.sandbox.service import Service, new_request_id
+from receiptd.sandbox.top import TopGateway
 
-Protocol = Literal["mns", "mq", "rpc", "control", "none"]
+Protocol = Literal["mns", "mq", "rpc", "top", "polyv", "control", "none"]
 NAMESPACES = {"mns": mns.NAMESPACE, "mq": rocketmq.NAMESPACE}
 _QUEUE_HANDLERS: dict[str, Callable[[Service, Request], Coroutine[Any, Any, Answer]]] = {
     "mns": mns.handle,
@@ -32,9 +34,19 @@ class Route:
 class Application:
     """All protocols behind one port."""
 
-    def __init__(self, service: Service, rpc: Gateway, control: Control) -> None:
+    def __init__(
+        self,
+        service: Service,
+        control: Control,
+        *,
+        rpc: Gateway,
+        top: TopGateway,
+        polyv: PolyvGateway,
+    ) -> None:
         self._service = service
         self._rpc = rpc
+        self._top = top
+        self._polyv = polyv
         self._control = control
 
     def route(self, request: Request) -> Route:
@@ -48,6 +60,10 @@ class Application:
             return Route("control", "unknown")
         if path == "/":
             return Route("rpc", gateway.operation(request))
+        if path == top.PATH:
+            return Route("top", self._top.operation(request))
+        if path == polyv.PATH:
+            return Route("polyv", "polyv_send")
         return Route("none", "unknown")
 
     async def execute(self, request: Request, route: Route, *, intact: bool = True) -> Answer:
@@ -60,6 +76,10 @@ class Application:
                 return self.labelled(answer, route)
             if route.protocol == "rpc":
                 return self._rpc.handle(request)
+            if route.protocol == "top":
+                return self._top.handle(request)
+            if route.protocol == "polyv":
+                return self._polyv.handle(request)
             if route.protocol == "control":
                 return self._control.handle(request)
             raise ServiceError(404, "InvalidRequestURL", "Nothing is served at this path.")
@@ -70,6 +90,10 @@ class Application:
         """Return an error in the form of the protocol that was asked."""
         if route.protocol == "rpc":
             return self._rpc.error_answer(error, request)
+        if route.protocol == "top":
+            return self._top.error_answer(error, request)
+        if route.protocol == "polyv":
+            return self._polyv.error_answer(error)
         if route.protocol == "control":
             return Answer(error.status, f"{error.message}\n".encode(), "text/plain;charset=utf-8")
         request_id = new_request_id()

@@ -16,10 +16,21 @@ def config_toml(
     group: str = "GID_receiptd",
     database_url: str = "sqlite:///receiptd.db",
     credentials: str = "token",
+    polyv_app_id: str = "exampleapp",
+    polyv_app_secret: str = "polyvSecret",
+    with_polyv: bool = False,
 ) -> str:
     """Return a whole configuration; `url` is the sandbox's base."""
     # TOML's basic strings are JSON's for everything that can stand in these values.
     q = json.dumps
+    polyv = f"""
+[accounts.live]
+provider = "polyv"
+app_id = {q(polyv_app_id)}
+app_secret = {q(polyv_app_secret)}
+receipts_account = "main"
+endpoints = {{ polyv = {q(url)} }}
+"""
     return f"""\
 # For trying receiptd out against `receiptd sandbox` at {url}.
 
@@ -40,7 +51,7 @@ app_secret = {q(app_secret)}
 access_key_id = {q(access_key_id)}
 access_key_secret = {q(access_key_secret)}
 endpoints = {{ top = {q(url + "/router/rest")} }}
-
+{polyv if with_polyv else ""}
 [sources.sms_report]
 puller = "mns"
 account = "main"

@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         route = hub.app.route(request)
         faults: Sequence[Fault] = ()
         if route.protocol != "control":
-            faults = hub.faults.striking(route.operation, request.target)
+            faults = hub.faults.striking(route.operation, request.asked)
         noted = False
 
         def note(status: int) -> None:

@@ -28,6 +28,7 @@ class Control:
         self._journal = journal
         self._handlers: dict[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "state"): self._state,
+            ("GET", "truth"): lambda request: _json(self._desk.truth()),
             ("PUT", "scenario"): self._set_scenario,
             ("PUT", "faults"): self._set_faults,
             ("DELETE", "faults"): self._clear_faults,

@@ -2,7 +2,7 @@
 
 import hashlib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from xml.sax.saxutils import escape
 
 from receiptd.sandbox.exchange import ServiceError, refusal
@@ -126,3 +126,14 @@ def body_md5(message: Message) -> str:
 def milliseconds(at: float) -> int:
     """Return epoch seconds as both services write times."""
     return int(at * 1000)
+
+
+def xml_values(value: object) -> str:
+    """Return what a gateway answers as XML: names to values, a list as repeated elements."""
+    if isinstance(value, Mapping):
+        return "".join(
+            f"<{name}>{xml_values(one)}</{name}>"
+            for name, inner in value.items()
+            for one in (inner if isinstance(inner, list) else [inner])
+        )
+    return escape(str(value))

@@ -18,6 +18,18 @@ class Request:
     peer: str
     connection: int  # which TCP connection of this sandbox, counted from 1
 
+    @property
+    def form(self) -> str:
+        """The body if it is a form, still encoded."""
+        if "form-urlencoded" not in self.headers.get("content-type", ""):
+            return ""
+        return self.body.decode("utf-8", "replace")
+
+    @property
+    def asked(self) -> str:
+        """All that the target and a form say, for faults that look for something in it."""
+        return f"{self.target}&{form}" if (form := self.form) else self.target
+
     @classmethod
     def from_target(
         cls,
@@ -84,6 +96,8 @@ STATUS_OF_CODE = {
     "QueueNotExist": 404,
     "ReceiptHandleError": 400,
     "ServiceUnavailable": 503,
+    "Throttling": 400,  # the RPC gateway's, this one and the next
+    "Throttling.User": 400,
     "TimeExpired": 408,
     "TopicNotExist": 404,
 }
@@ -97,6 +111,7 @@ TEXT_OF_CODE = {
     "QueueNotExist": "The queue name you provided is not exist.",
     "ReceiptHandleError": "The receipt handle you provided is not valid.",
     "SignatureDoesNotMatch": "The signature we calculated does not match the one you provided.",
+    "Throttling.User": "Request was denied due to user flow control.",
     "TimeExpired": "The http request you sent is expired.",
     "TopicNotExist": "The topic name you provided is not exist.",
 }
@@ -104,6 +119,11 @@ TEXT_OF_CODE = {
 
 def refusal(code: str, message: str = "") -> ServiceError:
     """Return the error of the queue services with this code, at its documented status."""
-    return ServiceError(
-        STATUS_OF_CODE.get(code, 400), code, message or TEXT_OF_CODE.get(code, code)
-    )
+    return ServiceError(status_of(code, 400), code, message or TEXT_OF_CODE.get(code, code))
+
+
+def status_of(code: str, default: int) -> int:
+    """Return the HTTP status at which a code comes; business codes come at 200."""
+    if code.startswith(("isv.", "isp.")):
+        return 200
+    return STATUS_OF_CODE.get(code, default)

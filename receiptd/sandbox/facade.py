@@ -14,19 +14,25 @@ from receiptd.sandbox.clock import Clock, ManualClock, RealClock
 from receiptd.sandbox.connection import Hub
 from receiptd.sandbox.control import Control
 from receiptd.sandbox.credentials import Keyring
+from receiptd.sandbox.dispatches import Dispatch, Sent, Truth
 from receiptd.sandbox.faults import Fault, Faults
 from receiptd.sandbox.gateway import Gateway
 from receiptd.sandbox.journal import Journal, RequestEvent
 from receiptd.sandbox.listener import Listener
 from receiptd.sandbox.polling import Polls
+from receiptd.sandbox.polyv import PolyvGateway
 from receiptd.sandbox.scenario import Scenario
 from receiptd.sandbox.service import Service
-from receiptd.sandbox.sms import Desk, Dispatch, Sent
+from receiptd.sandbox.sms import Desk
+from receiptd.sandbox.top import TopGateway
+from receiptd.sandbox.top_methods import METHODS
 from receiptd.sandbox.world import AckEvent, World
 
 QUEUE_PREFIX = "Alicom-Queue-1092397003988387-"
 TOPIC = "jst-sms-report"
 ACCESS_KEYS = {"testAK": "testSK"}
+TOP_KEYS = {"12345678": "topSecret"}
+POLYV_APPS = {"exampleapp": "polyvSecret"}
 
 
 class Sandbox:
@@ -40,6 +46,8 @@ class Sandbox:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         access_keys: Mapping[str, str] | None = None,
+        top_keys: Mapping[str, str] | None = None,
+        polyv_apps: Mapping[str, str] | None = None,
         queue_prefix: str = QUEUE_PREFIX,
         topic: str = TOPIC,
         tokens_only: bool = False,
@@ -89,7 +97,13 @@ class Sandbox:
             tokens_only=tokens_only,
             base_url=lambda: self.url,
         )
-        app = Application(service, Gateway(self._keyring, self._desk, ACTIONS), self._control)
+        app = Application(
+            service,
+            self._control,
+            rpc=Gateway(self._keyring, self._desk, ACTIONS),
+            top=TopGateway(top_keys or TOP_KEYS, self._desk, METHODS, self._wall),
+            polyv=PolyvGateway(polyv_apps or POLYV_APPS, self._desk, self._wall),
+        )
         self._hub = Hub(app, self._faults, self._journal, self.clock)
         self._hub.wall = self._wall
         self._hub.broke = self.errors.append
@@ -256,6 +270,14 @@ class Sandbox:
     def sends(self) -> Sequence[Sent]:
         """What was sent: (biz_id, phone, out_id, fate), oldest first (a snapshot)."""
         return self._desk.sends
+
+    def truth(self) -> list[Truth]:
+        """Return what in the end becomes of each message, told or not, oldest first.
+
+        As (provider, biz_id, phone, out_id, outcome): "delivered", "failed", or None if the
+        carrier never answers. It holds from the send on, before anybody can know it.
+        """
+        return self._desk.truth()
 
     @property
     def poison_ids(self) -> Sequence[str]:

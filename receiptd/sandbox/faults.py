@@ -20,7 +20,13 @@ OPERATIONS: dict[str, frozenset[str]] = {
     "publish": frozenset({"mq", "send"}),
     "token": frozenset({"rpc"}),
     "send_sms": frozenset({"rpc", "send"}),
+    "query_details": frozenset({"rpc", "query"}),
+    "query_statistics": frozenset({"rpc", "query"}),
     "query": frozenset({"rpc"}),
+    "top_send": frozenset({"top", "send"}),
+    "top_query": frozenset({"top", "query"}),
+    "top": frozenset(),
+    "polyv_send": frozenset({"polyv", "send"}),
     "rpc": frozenset(),
     "unknown": frozenset(),
 }
@@ -85,7 +91,7 @@ class Fault(BaseModel):
 
     kind: Kind
     operation: tuple[str, ...] | str = ()  # a word of WORDS or several; none: every request
-    target: str = ""  # only requests whose path?query contains this
+    target: str = ""  # only requests whose path?query or form contains this
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     times: Annotated[int, Field(gt=0)] | None = None
     skip: Annotated[int, Field(ge=0)] = 0  # let so many matching requests pass first

@@ -1,7 +1,7 @@
 """The RPC gateway: reads a call wherever its parameters are, checks who signed it, runs the action.
 
-Further actions are registered in `ACTIONS`; further gateways (TOP, Polyv) are modules beside this
-one that use the same desk.
+The actions are registered in `ACTIONS`; the other gateways (TOP, Polyv) are modules beside this one
+that use the same desk.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 from uuid import uuid4
-from xml.sax.saxutils import escape
 
 from receiptd.sandbox.credentials import MAX_SKEW_S, Keyring
+from receiptd.sandbox.documents import xml_values
 from receiptd.sandbox.exchange import Answer, Request, ServiceError
 from receiptd.sandbox.signature import (
     acs3_string_to_sign,
@@ -28,6 +28,7 @@ from receiptd.sandbox.sms import Desk
 
 ACS3 = "ACS3-HMAC-SHA256"
 _NONCES_KEPT = 100_000
+_QUERIES = {"QuerySendDetails": "query_details", "QuerySendStatistics": "query_statistics"}
 
 Value = str | int | Mapping[str, object] | list[object]
 Params = Mapping[str, str]
@@ -102,8 +103,12 @@ class Gateway:
     def error_answer(
         self, error: ServiceError, request: Request, request_id: str = "", *, as_json: bool = True
     ) -> Answer:
-        """Return an error in the gateway's form."""
+        """Return an error in the gateway's form; at status 200 it is the product's."""
         request_id = request_id or str(uuid4()).upper()
+        if error.status == 200:
+            root = f"{_action_name(request, read_params(request))}Response"
+            refused = {"RequestId": request_id, "Code": error.code, "Message": error.message}
+            return _answer(200, root, refused, request_id, as_json=as_json)
         values: dict[str, Value] = {
             "RequestId": request_id,
             "HostId": request.headers.get("host", ""),
@@ -211,6 +216,8 @@ def operation(request: Request) -> str:
     action = _action_name(request, read_params(request))
     if action == "QueryTokenForMnsQueue":
         return "token"
+    if action in _QUERIES:
+        return _QUERIES[action]
     if action.startswith("Send"):
         return "send_sms"
     return "query" if action.startswith("Query") else "rpc"
@@ -218,10 +225,7 @@ def operation(request: Request) -> str:
 
 def read_params(request: Request) -> dict[str, str]:
     """Return the parameters of query and form body together."""
-    params = dict(request.query)
-    if "form-urlencoded" in request.headers.get("content-type", ""):
-        params |= parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
-    return params
+    return dict(request.query) | dict(parse_qsl(request.form, keep_blank_values=True))
 
 
 def _is_acs3(request: Request) -> bool:
@@ -249,15 +253,5 @@ def _answer(
     if as_json:
         body = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
         return Answer(status, body, "application/json;charset=utf-8", headers)
-    text = f'<?xml version="1.0" encoding="UTF-8"?><{root}>{_xml(values)}</{root}>'
+    text = f'<?xml version="1.0" encoding="UTF-8"?><{root}>{xml_values(values)}</{root}>'
     return Answer(status, text.encode(), "text/xml;charset=utf-8", headers)
-
-
-def _xml(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "".join(
-            f"<{name}>{_xml(one)}</{name}>"
-            for name, inner in value.items()
-            for one in (inner if isinstance(inner, list) else [inner])
-        )
-    return escape(str(value))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from receiptd.sandbox.application import NAMESPACES, Application, Route
 from receiptd.sandbox.documents import document, element, errors_document, read_handles
-from receiptd.sandbox.exchange import STATUS_OF_CODE, Answer, Request, ServiceError, refusal
+from receiptd.sandbox.exchange import Answer, Request, ServiceError, refusal, status_of
 from receiptd.sandbox.faults import Fault
 from receiptd.sandbox.mns import NAMESPACE
 
@@ -46,7 +46,7 @@ def _instead(app: Application, request: Request, route: Route, fault: Fault) -> 
             headers = tuple(fault.headers.items())
             return Answer(fault.status, fault.body.encode(), fault.content_type, headers)
         case "error":
-            status = STATUS_OF_CODE.get(fault.code, fault.status)
+            status = status_of(fault.code, fault.status)
             if "status" in fault.model_fields_set:
                 status = fault.status
             error = ServiceError(status, fault.code, fault.message or refusal(fault.code).message)

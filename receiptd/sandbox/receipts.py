@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 # China has no daylight saving; receipts and tokens carry times without a zone that are Beijing's.
 BEIJING = timezone(timedelta(hours=8))
@@ -22,6 +22,24 @@ MEANINGS = {
 def beijing_time(at: float) -> str:
     """Return epoch seconds as the providers print times."""
     return datetime.fromtimestamp(at, UTC).astimezone(BEIJING).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def china_day(at: float) -> int:
+    """Return the number of the day in China, counted from 1970-01-01."""
+    return int((at + 8 * 3600) // 86400)
+
+
+def day_text(day: int) -> str:
+    """Return a day as the query APIs write it: yyyyMMdd."""
+    return (date(1970, 1, 1) + timedelta(days=day)).strftime("%Y%m%d")
+
+
+def read_day(text: str) -> int:
+    """Return the number of the day yyyyMMdd; ValueError if it is none."""
+    if not (len(text) == 8 and text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is no yyyyMMdd")
+    parts = int(text[:4]), int(text[4:6]), int(text[6:])
+    return (date(*parts) - date(1970, 1, 1)).days
 
 
 def _json(body: Mapping[str, object]) -> bytes:
@@ -80,7 +98,10 @@ def jushita_report(
     sent_at: float,
     reported_at: float,
 ) -> bytes:
-    """Return one delivery result in the shape of alibaba_aliqin_TaFcSmsDR."""
+    """Return one delivery result in the shape of alibaba_aliqin_TaFcSmsDR.
+
+    No `phone`: the sender knows the buyer only by an OAID, and the result does not tell.
+    """
     body: dict[str, object] = {
         "send_time": beijing_time(sent_at),
         "receiver": phone,
@@ -89,6 +110,8 @@ def jushita_report(
         "state": "1" if success else "2",
         "biz_id": biz_id,
     }
+    if not phone:
+        del body["receiver"]
     if out_id:
         body["extend"] = out_id
     return _json(body)

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from receiptd.sandbox.faults import Fault
+from receiptd.sandbox.oddities import Oddities, Seconds, Share
 
-Fate = Literal["delivered", "failed", "lost"]
-Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
+# lost: delivered or failed, but only the query APIs tell. unanswered: the carrier never reports, so
+# that a query says "waiting" for ever.
+Fate = Literal["delivered", "failed", "lost", "unanswered"]
 
 DEFAULT_ERROR_CODES = {
     "MOBILE_NOT_ON_SERVICE": 4.0,
@@ -28,9 +29,11 @@ class Scenario(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int | None = None  # None: different in every run
-    delivered: Share | None = None  # None: what the other two leave
+    delivered: Share | None = None  # None: what the others leave
     failed: Share = 0.0
     lost: Share = 0.0  # never reported by a queue
+    lost_failed: Share | None = None  # of the lost; None: as many as of those that are reported
+    unanswered: Share = 0.0
     phones: dict[str, Fate] = Field(
         default_factory=dict
     )  # a number whose fate is not left to chance
@@ -49,6 +52,12 @@ class Scenario(BaseModel):
     reply_texts: tuple[str, ...] = ("TD", "收到", "1", "谢谢👍")
     jushita: Share = 0.0  # receipts that come in Jushita's shape, over RocketMQ
     jushita_envelope: bool = False  # wrapped as the message channel does
+    oaid_receivers: Literal["missing", "masked", "plain"] = (
+        "missing"  # what a Jushita receipt tells of the number behind an OAID
+    )
+    polyv_per_day: Annotated[int, Field(gt=0)] = 2000  # messages of a Polyv user
+    polyv_per_number: Annotated[int, Field(gt=0)] = 10  # and of these to one number
+    query: Oddities = Field(default_factory=Oddities)
     send_refusals: dict[str, Share] = Field(
         default_factory=dict
     )  # error code of a send call: share
@@ -56,11 +65,13 @@ class Scenario(BaseModel):
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
-        rest = 1.0 - self.failed - self.lost
+        rest = 1.0 - self.failed - self.lost - self.unanswered
         if rest < -1e-9:
-            raise ValueError("failed + lost is more than 1")
+            raise ValueError("failed + lost + unanswered is more than 1")
         if self.delivered is not None and abs(self.delivered - rest) > 1e-6:
-            raise ValueError(f"delivered + failed + lost is {self.delivered + 1 - rest:g}, not 1")
+            raise ValueError(
+                f"delivered + failed + lost + unanswered is {self.delivered + 1 - rest:g}, not 1"
+            )
         if sum(self.send_refusals.values()) > 1:
             raise ValueError("send_refusals are more than 1 together")
         return self
@@ -99,7 +110,19 @@ class Scenario(BaseModel):
             return self.phones[phone]
         if drawn < self.failed:
             return "failed"
-        return "lost" if drawn < self.failed + self.lost else "delivered"
+        if drawn < self.failed + self.lost:
+            return "lost"
+        return "unanswered" if drawn < self.failed + self.lost + self.unanswered else "delivered"
+
+    def succeeds(self, fate: Fate, chance: random.Random) -> bool | None:
+        """Decide what the carrier knows of a message of this fate; None: nothing, ever."""
+        if fate == "lost":
+            share = self.lost_failed
+            if share is None:
+                reported = 1.0 - self.lost - self.unanswered
+                share = self.failed / reported if reported > 1e-9 else 0.0
+            return chance.random() >= share
+        return None if fate == "unanswered" else fate == "delivered"
 
     def delay(self, chance: random.Random) -> float:
         """Draw the seconds from the send to its receipt."""

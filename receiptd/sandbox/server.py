@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from receiptd.sandbox.facade import ACCESS_KEYS, QUEUE_PREFIX, TOPIC, Sandbox
+from receiptd.sandbox.facade import QUEUE_PREFIX, TOPIC, Sandbox
 from receiptd.sandbox.scenario import Scenario
 
 DEFAULT_LISTEN = "127.0.0.1:8700"
@@ -13,6 +13,8 @@ def serve(
     listen: str = DEFAULT_LISTEN,
     *,
     access_keys: Mapping[str, str] | None = None,
+    top_keys: Mapping[str, str] | None = None,
+    polyv_apps: Mapping[str, str] | None = None,
     queue_prefix: str = QUEUE_PREFIX,
     topic: str = TOPIC,
     scenario: Scenario | Path | None = None,
@@ -35,7 +37,9 @@ def serve(
         scenario=scenario,
         host=host,
         port=port,
-        access_keys=access_keys or ACCESS_KEYS,
+        access_keys=access_keys,
+        top_keys=top_keys,
+        polyv_apps=polyv_apps,
         queue_prefix=queue_prefix,
         topic=topic,
         tokens_only=tokens_only,

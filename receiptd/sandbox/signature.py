@@ -72,3 +72,29 @@ def acs3_string_to_sign(
 def sign_acs3(secret: str, string_to_sign: str) -> str:
     """Sign with ACS3-HMAC-SHA256."""
     return hmac.new(secret.encode(), string_to_sign.encode(), hashlib.sha256).hexdigest()
+
+
+def _pairs(params: Mapping[str, str]) -> str:
+    # A value that is empty is not signed: the vendors' SDKs all leave it out.
+    return "".join(
+        name + value for name, value in sorted(params.items()) if value and name != "sign"
+    )
+
+
+def sign_top(secret: str, params: Mapping[str, str], sign_method: str) -> str:
+    """Sign a TOP call; KeyError if the method is none of md5, hmac and hmac-sha256."""
+    text = _pairs(params)
+    signed = {
+        "md5": lambda: hashlib.md5(
+            f"{secret}{text}{secret}".encode(), usedforsecurity=False
+        ).hexdigest(),
+        "hmac": lambda: hmac.new(secret.encode(), text.encode(), hashlib.md5).hexdigest(),
+        "hmac-sha256": lambda: hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest(),
+    }[sign_method]()
+    return signed.upper()
+
+
+def sign_polyv(secret: str, params: Mapping[str, str]) -> str:
+    """Sign the query of a Polyv call; its body is not signed."""
+    text = f"{secret}{_pairs(params)}{secret}"
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().upper()

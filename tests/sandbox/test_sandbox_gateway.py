@@ -1,10 +1,9 @@
 """The RPC gateway serves the official core SDK, both signature generations, and is strict."""
 
 import hashlib
-import http.client
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,15 +11,10 @@ import pytest
 
 from receiptd.sandbox import Sandbox, Scenario
 from receiptd.sandbox.signature import acs3_string_to_sign, sign_acs3, sign_rpc
+from tests.sandbox.clients import BEIJING, FORM, SDK_WARNINGS, china_date, http_call, sdk_call
 from tests.sandbox.wire import Wire, sdk_error
 
-# The SDK's vendored requests and urllib3 (2.18 and 1.24) warn about themselves on import and use.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:aliyunsdkcore"),
-    pytest.mark.filterwarnings("ignore:.*pkg_resources.*:UserWarning"),
-    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
-]
-BEIJING = timezone(timedelta(hours=8))
+pytestmark = SDK_WARNINGS
 Accounts = Callable[..., Any]
 Send = dict[str, str]
 
@@ -31,32 +25,6 @@ SEND: Send = {
     "TemplateParam": '{"code":"1234"}',
     "OutId": "order-42",
 }
-
-
-def sdk_call(
-    sandbox: Sandbox,
-    action: str,
-    params: Send,
-    *,
-    in_body: bool = True,
-    method: str = "POST",
-    key: str = "testAK",
-    secret: str = "testSK",
-) -> dict[str, Any]:
-    from aliyunsdkcore.client import AcsClient
-    from aliyunsdkcore.request import CommonRequest
-
-    client = AcsClient(key, secret, "cn-hangzhou", port=sandbox.port)
-    request = CommonRequest(domain="127.0.0.1", version="2017-05-25", action_name=action)
-    request.set_method(method)
-    request.set_protocol_type("http")
-    for name, value in params.items():
-        (request.add_body_params if in_body else request.add_query_param)(name, value)
-    try:
-        answer: dict[str, Any] = json.loads(client.do_action_with_exception(request))
-        return answer
-    finally:
-        client.session.close()
 
 
 def rpc_params(action: str, params: Send, **more: str) -> Send:
@@ -77,14 +45,7 @@ def rpc_params(action: str, params: Send, **more: str) -> Send:
 def raw_call(
     sandbox: Sandbox, method: str, target: str, body: str = "", headers: Send | None = None
 ) -> tuple[int, bytes]:
-    conn = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
-    if body:
-        headers = {"content-type": "application/x-www-form-urlencoded"} | (headers or {})
-    conn.request(method, target, body or None, headers or {})
-    response = conn.getresponse()
-    answer = response.status, response.read()
-    conn.close()
-    return answer
+    return http_call(sandbox, method, target, body, (FORM if body else {}) | (headers or {}))
 
 
 def get(sandbox: Sandbox, params: Send, secret: str = "testSK") -> tuple[int, dict[str, Any]]:
@@ -240,6 +201,19 @@ def test_answers_are_xml_if_nothing_else_is_asked_for(sandbox: Sandbox) -> None:
     assert b"<SendSmsResponse>" in body
     assert b"<Code>OK</Code>" in body
     assert f"<BizId>{sandbox.sends[0].biz_id}</BizId>".encode() in body
+
+
+def test_rows_in_xml_are_repeated_elements(frozen: Sandbox) -> None:
+    frozen.send_sms(["13900000001"] * 2)
+    question = {"PhoneNumber": "13900000001", "SendDate": china_date(frozen)}
+    question |= {"PageSize": "50", "CurrentPage": "1"}
+    params = rpc_params("QuerySendDetails", question, Format="XML")
+    signed = params | {"Signature": sign_rpc("testSK", "POST", params)}
+
+    _, body = raw_call(frozen, "POST", "/", urlencode(signed))
+
+    assert body.count(b"<SmsSendDetailDTO><PhoneNum>13900000001</PhoneNum>") == 2
+    assert b"<TotalCount>2</TotalCount><SmsSendDetailDTOs><SmsSendDetailDTO>" in body
 
 
 @pytest.mark.parametrize("in_body", [True, False])

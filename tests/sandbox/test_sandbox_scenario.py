@@ -84,6 +84,49 @@ def test_the_fate_of_a_single_number_can_be_set() -> None:
     sandbox.stop()
 
 
+def test_of_the_lost_as_many_failed_as_of_the_others() -> None:
+    outcomes: dict[float | None, Counter[Any]] = {}
+    for lost_failed in (None, 0.0, 1.0):
+        scenario = Scenario(seed=1, failed=0.2, lost=0.6, lost_failed=lost_failed)
+        sandbox = Sandbox(scenario=scenario)
+        sandbox.send_sms(PHONES)
+        lost = {sent.phone for sent in sandbox.sends if sent.fate == "lost"}
+        outcomes[lost_failed] = Counter(one.outcome for one in sandbox.truth() if one.phone in lost)
+        sandbox.stop()
+
+    assert 60 < outcomes[None]["failed"] < 120 < sum(outcomes[None].values())
+    assert outcomes[0.0].keys() == {"delivered"}
+    assert outcomes[1.0].keys() == {"failed"}
+
+
+def test_the_truth_is_told_of_every_message_and_does_not_wait() -> None:
+    phones: Any = {"13900000002": "failed", "13900000003": "lost", "13900000004": "unanswered"}
+    scenario = Scenario(phones=phones, lost_failed=0, delay_s=3600)
+    sandbox = Sandbox(scenario=scenario, virtual_time=True)
+    biz_id = sandbox.send_sms(["13900000001", *phones], out_id="o-1")
+    shop_id = sandbox.send_sms(["13900000001"], out_id="o-2", jushita=True)
+
+    assert sandbox.truth() == [
+        ("aliyun", biz_id, "13900000001", "o-1", "delivered"),
+        ("aliyun", biz_id, "13900000002", "o-1", "failed"),
+        ("aliyun", biz_id, "13900000003", "o-1", "delivered"),
+        ("aliyun", biz_id, "13900000004", "o-1", None),
+        ("jushita", shop_id, "13900000001", "o-2", "delivered"),
+    ]
+    assert [sent.fate for sent in sandbox.sends][-2:] == ["unanswered", "delivered"]
+    sandbox.stop()
+
+
+def test_unanswered_messages_have_their_share() -> None:
+    sandbox = Sandbox(scenario=Scenario(seed=1, failed=0.2, lost=0.2, unanswered=0.5))
+    sandbox.send_sms(PHONES)
+    counted = Counter(sent.fate for sent in sandbox.sends)
+    sandbox.stop()
+
+    assert counted["unanswered"] > counted["lost"] + counted["failed"] > counted["delivered"]
+    assert sandbox.depth(sandbox.queue("SmsReport")) == counted["failed"] + counted["delivered"]
+
+
 def test_duplicates_have_message_ids_of_their_own(wire: Wires) -> None:
     with Sandbox(scenario=Scenario(duplicates=1)) as sandbox:
         sandbox.send_sms(["13900000001"])
@@ -183,6 +226,9 @@ def test_receipts_are_delayed_between_least_and_most(wire: Wires) -> None:
         ("failed = 1.5", "failed"),
         ("failed = 0.7\nlost = 0.7", "failed"),
         ("delivered = 0.5\nfailed = 0.1", "delivered"),
+        ("failed = 0.5\nlost = 0.3\nunanswered = 0.3", "unanswered"),
+        ("[query]\nshufled = true", "shufled"),
+        ('oaid_receivers = "shown"', "oaid_receivers"),
         ("delay_s = [5, 1]", "delay_s"),
         ("error_codes = {}", "error_codes"),
         ('phones = { "13900000001" = "eaten" }', "phones"),

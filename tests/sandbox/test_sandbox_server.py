@@ -15,7 +15,8 @@ from mns.account import Account
 
 from receiptd.sandbox import Fault, Sandbox
 from receiptd.sandbox.configuration import config_toml
-from receiptd.sandbox.server import listen_address
+from receiptd.sandbox.server import listen_address, serve
+from tests.sandbox.clients import TA_QUERY, polyv_call, top_call, top_params
 from tests.sandbox.wire import Wire, everything, handles_body
 
 Wires = Callable[[Sandbox], Wire]
@@ -200,6 +201,48 @@ def test_the_printed_configuration_is_toml_with_all_sources() -> None:
     assert config["sources"]["sms_report"]["queue"] == "P-SmsReport"
     assert config["sources"]["sms_up"]["credentials"] == "token"
     assert config["sources"]["jushita"]["puller"] == "rocketmq"
+
+
+def test_the_printed_configuration_has_polyv_if_asked_for() -> None:
+    without = tomllib.loads(config_toml("http://127.0.0.1:8700"))
+    text = config_toml("http://127.0.0.1:8700", with_polyv=True)
+
+    accounts = tomllib.loads(text)["accounts"]
+
+    assert "live" not in without["accounts"]
+    assert accounts.pop("live") == {
+        "provider": "polyv",
+        "app_id": "exampleapp",
+        "app_secret": "polyvSecret",
+        "receipts_account": "main",
+        "endpoints": {"polyv": "http://127.0.0.1:8700"},
+    }
+    assert accounts == without["accounts"]
+
+
+def test_the_keys_of_all_gateways_reach_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Sandbox] = []
+    monkeypatch.setattr(Sandbox, "serve", lambda self, ready: (self.start(), ready()))
+    serve("127.0.0.1:0", top_keys={"1": "s1"}, polyv_apps={"2": "s2"}, ready=seen.append)
+    (sandbox,) = seen
+
+    top = top_call(sandbox, top_params("taobao.time.get", app_key="1", secret="s1"))
+    rejected = top_call(sandbox, top_params(TA_QUERY, secret="topSecret"))
+    accepted = top_call(sandbox, top_params(TA_QUERY, app_key="1", secret="s1"))
+    polyv = polyv_call(sandbox, ["13900000001"], appId="2", secret="s2")
+    sandbox.stop()
+
+    codes = [one["error_response"]["code"] for one in (top, rejected, accepted)]
+    assert codes == [22, 29, 40]  # no such method; no such key; let in, and an argument is missing
+    assert polyv[0] == 200
+
+
+def test_the_truth_can_be_asked_for_over_http(sandbox: Sandbox, wire: Wires) -> None:
+    biz_id = sandbox.send_sms(["13900000001"], out_id="o-1")
+
+    answer = wire(sandbox).send("GET", "/_sandbox/truth", b"", {})
+
+    assert json.loads(answer.body) == [["aliyun", biz_id, "13900000001", "o-1", "delivered"]]
 
 
 @pytest.mark.parametrize(

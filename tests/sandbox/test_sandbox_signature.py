@@ -1,10 +1,14 @@
 """The signatures that were published, or made by the SDKs, hold."""
 
+import pytest
+
 from receiptd.sandbox.signature import (
     acs3_string_to_sign,
     sign_acs3,
+    sign_polyv,
     sign_queue_request,
     sign_rpc,
+    sign_top,
 )
 
 DATE = "Mon, 06 May 2024 07:08:09 GMT"
@@ -109,3 +113,44 @@ def test_aliyuns_published_acs3_vector_holds() -> None:
         sign_acs3("YourAccessKeySecret", text)
         == "06563a9e1b43f5dfe96b81484da74bceab24a1d853912eee15083a6f0f3283c0"
     )
+
+
+TOP_CALL = {
+    "method": "alibaba.aliqin.ta.sms.num.query",
+    "app_key": "12345678",
+    "format": "json",
+    "v": "2.0",
+    "timestamp": "2024-05-06 15:08:09",
+    "rec_num": "13900000001",
+    "query_date": "20240506",
+    "current_page": "1",
+    "page_size": "50",
+}
+
+
+@pytest.mark.parametrize(
+    ("sign_method", "sign"),
+    [
+        ("md5", "9B418136D707FE48CE892683933CE092"),
+        ("hmac", "70F74E163BA0ECBE25B2BA27C38E4C50"),
+    ],
+)
+def test_the_top_vectors_hold(sign_method: str, sign: str) -> None:
+    params = TOP_CALL | {"sign_method": sign_method}
+
+    assert sign_top("testSecret", params, sign_method) == sign
+
+
+def test_the_newer_top_sign_is_an_upper_hex_hmac_sha256() -> None:
+    # The well-known HMAC-SHA256 example, its text cut into a name and a value.
+    params = {"The quick brown fox ": "jumps over the lazy dog", "sign": "not signed", "blank": ""}
+
+    assert sign_top("key", params, "hmac-sha256") == (
+        "F7BC83F430538424B13298E6AA6FB143EF4D59A14946175997479DBC2D1A3CD8"
+    )
+
+
+def test_the_polyv_vector_holds() -> None:
+    params = {"appId": "exampleapp", "timestamp": "1714979289000", "sign": "X", "blank": ""}
+
+    assert sign_polyv("testSecret", params) == "F4E5CD5725B2EA7DC1C349B05E4A4B4A"
