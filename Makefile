@@ -42,7 +42,7 @@ format: $(DEV)
 
 lock:
 	$(LOCK) requirements/build.in -o requirements/build.txt
-	$(LOCK) pyproject.toml -o requirements/run.txt
+	$(LOCK) pyproject.toml --extra postgres -o requirements/run.txt
 	$(LOCK) pyproject.toml --group test --group lint -c requirements/run.txt -o requirements/dev.txt
 
 clean:

@@ -61,6 +61,8 @@ EVENTS: Mapping[str, Event] = {
     "store.lost": _event("error", "error"),
     "store.recovered": _event("info", "outage_s attempts"),
     "migration.applied": _event("info", "revision took_s"),
+    "housekeeping.finished": _event("info", "journal receipts progress complete took_s"),
+    "housekeeping.failed": _event("warning", "error"),
     "library.warned": _event("warning", "logger text"),
 }
 

@@ -1,5 +1,6 @@
 """The demonstration: it must be able to fail."""
 
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from receiptd.providers.aliyun import PROVIDER
 from receiptd.providers.base import Context
 from receiptd.store import open_store
 from receiptd.store.schema import journal, receipts
+from tests.databases import databases, fresh_url
 from tests.fakes import envelope, sms_report
 
 
@@ -113,15 +115,22 @@ def test_the_witness_tells_an_envelope_that_was_acked_before_its_row_was_there(e
     assert witness.early == ["m4"]
 
 
-def test_the_demonstration_accounts_for_every_send(tmp_path):
-    command = [sys.executable, "-m", "receiptd", "demo", "--messages", "300"]
-    result = subprocess.run(
-        [*command, "--keep", str(tmp_path)], capture_output=True, text=True, check=False, timeout=90
-    )
+@pytest.mark.parametrize("kind", databases())
+def test_the_demonstration_accounts_for_every_send_on_each_database(tmp_path, kind):
+    command = [sys.executable, "-m", "receiptd", "demo", "--messages", "200"]
+    with fresh_url(kind, tmp_path) as url:
+        result = subprocess.run(
+            [*command, "--keep", str(tmp_path)],
+            env={**os.environ, "RECEIPTD_DATABASE__URL": url},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+        )
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert "kill -9 " in result.stdout
     assert "early acks      0" in result.stdout
     assert "lost            0" in result.stdout
     assert "Every send is accounted for." in result.stdout
-    assert (tmp_path / "receiptd.db").exists()
+    assert (tmp_path / "receiptd.log").exists()

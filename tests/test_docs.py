@@ -94,7 +94,7 @@ _PLAIN = {"topic"}
 def test_tables_without_effect_say_so() -> None:
     text = CONFIG.read_text()
 
-    for table in ("[reconcile]", "[retention]", "[http]", "# [notify.app]"):
+    for table in ("[reconcile]", "[http]", "# [notify.app]"):
         [line] = [line for line in text.splitlines() if line.startswith(table)]
         assert line.endswith("takes effect in a later version") or "later version;" in line
 

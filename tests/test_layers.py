@@ -26,6 +26,7 @@ ROOMS = {
     "gate": (5, "worker"),
     "pulse": (5, "worker"),
     "tally": (5, "worker"),
+    "housekeeping": (5, "worker"),
     "assembly": (5, "assembly"),
     "reconcile": (5, "reconcile"),
     "replay": (5, "replay"),
@@ -55,6 +56,7 @@ APART = {"sandbox", "testing"}
 # Where all exceptions may be caught without being raised again, and why.
 CATCHES_ALL = {
     "worker.py": "a bug is logged, waited out and tried again",
+    "housekeeping.py": "a bug is logged, waited out and tried again",
     "pipeline.py": "a bug in one envelope must not hold back the others",
     "cli/__init__.py": "a bug becomes an exit code",
     "plugins.py": "what other people's code raises on import becomes a problem",

@@ -22,7 +22,7 @@ def merged(old: Columns, new: Columns) -> dict[str, ColumnElement[Any]]:
     """Return what each column of the row becomes.
 
     The expressions mean the row before any of them is assigned. MySQL assigns one after another, so
-    its dialect must hold on to the old values by itself.
+    its dialect keeps what the verdict's columns need.
     """
     wins = new_verdict_wins(old, new)
     values: dict[str, ColumnElement[Any]] = {"conflict": _conflict(old, new)}
@@ -35,8 +35,12 @@ def merged(old: Columns, new: Columns) -> dict[str, ColumnElement[Any]]:
 
 def changes(old: Columns, new: Columns) -> ColumnElement[bool]:
     """Return whether the merge differs from the old row: an equal row is not written again."""
+    return or_(new_verdict_wins(old, new), fills(old, new))
+
+
+def fills(old: Columns, new: Columns) -> ColumnElement[bool]:
+    """Return whether anything but the verdict differs from the old row after the merge."""
     return or_(
-        new_verdict_wins(old, new),
         *(_better(name, old, new) for name in GREATEST + EARLIEST),
         and_(~old["conflict"], _conflict(old, new)),
     )

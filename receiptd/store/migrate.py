@@ -70,11 +70,12 @@ def problem(revision: str | None) -> Problem | None:
     )
 
 
-def upgrade(connection: Connection) -> list[str]:
+def upgrade(connection: Connection, *, is_transactional: bool = True) -> list[str]:
     """Bring the schema to `head()` inside the caller's transaction; return the revisions applied,
     oldest first.
 
-    Raises ConfigError if the schema is newer than this program: it is never downgraded.
+    Where DDL is not transactional (MySQL), a killed upgrade is completed by the next one. Raises
+    ConfigError if the schema is newer than this program: it is never downgraded.
     """
     before = current(connection)
     found = problem(before)
@@ -83,16 +84,34 @@ def upgrade(connection: Connection) -> list[str]:
     if before is not None and before not in _revisions():
         raise ConfigError([found])
     if before is None:
-        _make(connection)
+        if is_transactional:
+            metadata.create_all(connection, checkfirst=False)
+            _VERSION.create(connection)
+        else:
+            _make_step_by_step(connection)
+        connection.execute(insert(_VERSION).values(version_num=head()))
     else:
         _migrate(connection)
     return sorted(revision for revision in _revisions() if revision > (before or ""))
 
 
-def _make(connection: Connection) -> None:
-    metadata.create_all(connection, checkfirst=False)
-    _VERSION.create(connection)
-    connection.execute(insert(_VERSION).values(version_num=head()))
+def _make_step_by_step(connection: Connection) -> None:
+    inspector = inspect(connection)
+    # Alembic's table comes first and is stamped last: empty, it says that the tables are ours, but
+    # perhaps not all there.
+    is_new = not inspector.has_table(_VERSION.name)
+    if is_new:
+        taken = sorted(set(inspector.get_table_names()) & set(metadata.tables))
+        if taken:
+            rule = "the database has tables of ours already, and not from us"
+            cure = "give receiptd a database of its own"
+            raise ConfigError([Problem(_PLACE, rule, ", ".join(taken), cure)])
+        _VERSION.create(connection)
+    for table in metadata.sorted_tables:
+        table.create(connection, checkfirst=not is_new)
+        if not is_new:  # a table that was made by a killed upgrade may lack its indexes
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
 
 
 def _migrate(connection: Connection) -> None:

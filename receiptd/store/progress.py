@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from receiptd.store.schema import progress
 
@@ -45,6 +45,10 @@ def record(
     """Write the one row of (instance, source). Raises the driver's errors."""
     values = {name: getattr(counts, name) for name in _FIELDS} | {"updated_at": now}
     row = (progress.c.instance == instance) & (progress.c.source == source)
-    # No upsert: nobody else writes an instance's rows.
-    if not connection.execute(update(progress).where(row).values(values)).rowcount:
+    # No upsert: nobody else writes an instance's rows. Looked for, because MySQL does not count a
+    # row that was the same already.
+    if (
+        not connection.execute(update(progress).where(row).values(values)).rowcount
+        and connection.scalar(select(progress.c.instance).where(row)) is None
+    ):
         connection.execute(insert(progress).values(instance=instance, source=source, **values))

@@ -10,15 +10,13 @@ from receiptd.clock import Clock
 from receiptd.errors import ConfigError, Problem, StoreError, StoreUnavailable
 from receiptd.model import Entry
 from receiptd.store import migrate, progress, reads
+from receiptd.store.dialects import load
 from receiptd.store.dialects.base import BRIEF, Dialect
-from receiptd.store.dialects.sqlite import SqliteDialect
+from receiptd.store.leases import Leases
+from receiptd.store.retention import Limits, Removed, Retention
 from receiptd.store.writer import SaveResult, Writer
 
 _PLACE = "database.url"
-_DIALECTS: dict[str, Callable[[], Dialect]] = {
-    "sqlite": SqliteDialect,
-    "sqlite+pysqlite": SqliteDialect,
-}
 
 
 def _ignore_point(point: str) -> None:
@@ -75,8 +73,12 @@ class Store:
         """
         if problems := self._dialect.url_problems(self._url):
             raise ConfigError(problems)
-        with self._talking(self._engines.writer) as connection:
-            return migrate.upgrade(connection)
+        is_transactional = self._dialect.has_transactional_ddl
+        with (
+            self._talking(self._engines.writer) as connection,
+            self._dialect.migrating(connection),
+        ):
+            return migrate.upgrade(connection, is_transactional=is_transactional)
 
     def revision(self) -> str | None:
         """Return the schema's revision, None if there is none. Raises StoreUnavailable."""
@@ -147,6 +149,28 @@ class Store:
         if self._closed:
             raise StoreUnavailable("the store is closed")
 
+    def leases(self, instance: str) -> Leases:
+        """Return the leases as a new holder, shown as `instance`, holds them."""
+        return Leases(lambda: self._talking(self._brief), instance, self._clock)
+
+    def prune(self, limits: Limits, *, dry_run: bool = False) -> Iterator[Removed]:
+        """Delete what is older than `limits`, a short transaction a step; see Retention.steps."""
+        return self._retention(limits, dry_run=dry_run).steps()
+
+    def undecided(self, limits: Limits) -> int:
+        """Return how many quarantined journal rows `prune` keeps though they are old. Raises
+        StoreUnavailable."""
+        return self._retention(limits).undecided()
+
+    def _retention(self, limits: Limits, *, dry_run: bool = False) -> Retention:
+        return Retention(
+            read=lambda: self._talking(self._engines.reader),
+            write=lambda: self._talking(self._brief),
+            clock=self._clock,
+            limits=limits,
+            dry_run=dry_run,
+        )
+
 
 def open_store(
     url: str,
@@ -169,12 +193,7 @@ def open_store(
         # Not shown: without a structure, nobody knows where its password is.
         problem = Problem(_PLACE, "is no database address", cure="write sqlite:///receiptd.db")
         raise ConfigError([problem])
-    make = _DIALECTS.get(parsed.drivername)
-    if make is None:
-        known = " or ".join(name for name in _DIALECTS if "+" not in name)
-        cure = f"use {known}, as in sqlite:///receiptd.db"
-        raise ConfigError([Problem(_PLACE, "is of an unknown kind", parsed.drivername, cure)])
-    dialect = make()
+    dialect = load(parsed.drivername)
     if problems := dialect.url_problems(parsed):
         raise ConfigError(problems)
     return Store(parsed, dialect, clock, trace=trace, on_commit=on_commit)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy import create_engine, select
 
 from receiptd.clock import Clock, ManualClock
 from receiptd.model import (
@@ -23,6 +24,8 @@ from receiptd.model import (
     Uplink,
 )
 from receiptd.store import Store, open_store
+from receiptd.store.schema import metadata
+from tests.databases import SQLITE, ask
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BODY = '{"biz_id":"1^0","err_msg":"用户接收成功"}'.encode()
@@ -109,36 +112,105 @@ def with_envelope(one: Entry, **fields: Any) -> Entry:
     return msgspec.structs.replace(one, envelope=msgspec.structs.replace(one.envelope, **fields))
 
 
+def ignore_point(point: str) -> None:
+    pass
+
+
+def ignore_commit(seconds: float, batches: int, entries: int) -> None:
+    pass
+
+
+class Database:
+    """A database of any kind, and what is in it, asked behind the store's back."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind
+        self.url = url
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.kind == SQLITE
+
+    def open(
+        self,
+        clock: Clock | None = None,
+        *,
+        trace: Callable[[str], None] = ignore_point,
+        on_commit: Callable[[float, int, int], None] = ignore_commit,
+        upgrade: bool = True,
+    ) -> Store:
+        """A store; the caller closes it."""
+        store = open_store(self.url, clock or ManualClock(), trace=trace, on_commit=on_commit)
+        if upgrade:
+            store.upgrade()
+        return store
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        return ask(self.url, sql)
+
+    def rows(self, table: str = "receipts") -> list[dict[str, Any]]:
+        """All rows of a table, as the schema's types read them, in the order of the first key."""
+        engine = create_engine(self.url)
+        try:
+            with engine.connect() as connection:
+                what = metadata.tables[table]
+                found = connection.execute(select(what).order_by(*what.primary_key.columns))
+                return [dict(one) for one in found.mappings()]
+        finally:
+            engine.dispose()
+
+    def row(self, table: str = "receipts") -> dict[str, Any]:
+        """The only row of a table."""
+        (found,) = self.rows(table)
+        return found
+
+    def count(self, table: str = "receipts") -> int:
+        return int(self.query(f"SELECT count(*) FROM {table}")[0][0])
+
+    def refuse(self, biz_id: str, text: str) -> None:
+        """Have the database itself refuse receipts with this biz_id, in an error with this text."""
+        when = f"WHEN (new.biz_id = '{biz_id}')"
+        if self.kind == "sqlite":
+            self.query(
+                f"CREATE TRIGGER refuse BEFORE INSERT ON receipts {when}"
+                f" BEGIN SELECT RAISE(ABORT, '{text}'); END"
+            )
+        elif self.kind == "postgresql":
+            self.query(
+                f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+                f" AS $$ BEGIN RAISE '{text}'; END $$"
+            )
+            self.query(
+                f"CREATE TRIGGER refuse BEFORE INSERT ON receipts FOR EACH ROW {when}"
+                " EXECUTE FUNCTION refuse()"
+            )
+        else:
+            self.query(
+                "CREATE TRIGGER refuse BEFORE INSERT ON receipts FOR EACH ROW"
+                f" IF new.biz_id = '{biz_id}' THEN SIGNAL SQLSTATE '45000'"
+                f" SET MESSAGE_TEXT = '{text}'; END IF"
+            )
+
+
 def open_new(
     path: Path,
     clock: Clock | None = None,
     *,
-    trace: Callable[[str], None] = lambda point: None,
-    on_commit: Callable[[float, int, int], None] = lambda seconds, batches, entries: None,
+    trace: Callable[[str], None] = ignore_point,
+    on_commit: Callable[[float, int, int], None] = ignore_commit,
 ) -> Store:
-    """A store with its schema; the caller closes it."""
-    store = open_store(
-        f"sqlite:///{path}", clock or ManualClock(), trace=trace, on_commit=on_commit
-    )
-    store.upgrade()
-    return store
+    """A store on a SQLite file, with its schema; the caller closes it."""
+    return Database(SQLITE, f"sqlite:///{path}").open(clock, trace=trace, on_commit=on_commit)
 
 
 def query(path: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """Ask the file behind the store's back."""
+    """Ask a SQLite file behind the store's back."""
     connection = sqlite3.connect(path)
     try:
         with connection:
             return connection.execute(sql, parameters).fetchall()
     finally:
         connection.close()
-
-
-def row(path: Path, table: str = "receipts") -> dict[str, Any]:
-    """The only row of a table."""
-    names = [name for _, name, *_ in query(path, f"PRAGMA table_info({table})")]
-    (values,) = query(path, f"SELECT * FROM {table}")
-    return dict(zip(names, values, strict=True))
 
 
 def count(path: Path, table: str = "receipts") -> int:

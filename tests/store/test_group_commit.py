@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,7 @@ from receiptd.errors import StoreRejected, StoreUnavailable
 from receiptd.model import Entry
 from receiptd.store import SaveResult, Store
 from receiptd.store.writer import GROUP_ENTRIES
-from tests.store.store_samples import count, entries, open_new, query, receipt, uplink
-
-REFUSE = """CREATE TRIGGER refuse BEFORE INSERT ON receipts WHEN new.biz_id = 'bad'
-            BEGIN SELECT RAISE(ABORT, 'refused +8613987654321'); END"""
+from tests.store.store_samples import Database, entries, receipt, uplink
 
 
 class Gate:
@@ -39,9 +35,9 @@ class Gate:
 class Rush:
     """A store whose first transaction is held while the others come."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self.gate = Gate()
-        self.store = open_new(path, trace=self.gate.trace, on_commit=self.gate.on_commit)
+        self.store = database.open(trace=self.gate.trace, on_commit=self.gate.on_commit)
 
     def run(self, batches: Sequence[Sequence[Entry]]) -> list["Future[SaveResult]"]:
         """Save the first batch alone, all others behind it at once."""
@@ -56,23 +52,19 @@ class Rush:
         return results
 
 
-def forbid_bad(path: Path) -> None:
-    query(path, REFUSE)
-
-
 @pytest.fixture
-def rush(path: Path) -> Rush:
-    return Rush(path)
+def rush(database: Database) -> Rush:
+    return Rush(database)
 
 
-def test_all_who_wait_are_committed_in_one_transaction(rush: Rush, path: Path) -> None:
+def test_all_who_wait_are_committed_in_one_transaction(rush: Rush, database: Database) -> None:
     batches = [entries(*(receipt(f"{n}-{i}") for i in range(16))) for n in range(16)]
 
     results = rush.run(batches)
 
     assert rush.gate.commits == [(1, 16), (15, 15 * 16)]
     assert [one.result() for one in results] == [SaveResult(changed=16, unchanged=0)] * 16
-    assert count(path) == 256
+    assert database.count() == 256
 
 
 def test_a_group_is_bounded_but_takes_at_least_one_batch(rush: Rush) -> None:
@@ -84,20 +76,22 @@ def test_a_group_is_bounded_but_takes_at_least_one_batch(rush: Rush) -> None:
     assert sorted(rush.gate.commits) == [(1, 1), (1, 1), (1, GROUP_ENTRIES + 1)]
 
 
-def test_the_same_receipt_in_many_waiting_batches_is_one_row(rush: Rush, path: Path) -> None:
+def test_the_same_receipt_in_many_waiting_batches_is_one_row(
+    rush: Rush, database: Database
+) -> None:
     batches = [entries(receipt(err_code=str(n)), uplink()) for n in range(8)]
 
     results = [one.result() for one in rush.run(batches)]
 
-    assert query(path, "SELECT err_code FROM receipts") == [("7",)]
-    assert count(path, "uplinks") == 1
+    assert database.query("SELECT err_code FROM receipts") == [("7",)]
+    assert database.count("uplinks") == 1
     # The first makes both rows, the seven behind it change one of them once.
     assert sum(one.changed for one in results) == 3
     assert sum(one.changed + one.unchanged for one in results) == 16
 
 
-def test_one_bad_batch_among_many_costs_only_itself(rush: Rush, path: Path) -> None:
-    forbid_bad(path)
+def test_one_bad_batch_among_many_costs_only_itself(rush: Rush, database: Database) -> None:
+    database.refuse("bad", "refused +8613987654321")
     keys = ["first", *(f"good-{n}" for n in range(7)), "bad", *(f"fine-{n}" for n in range(7))]
 
     results = rush.run([entries(receipt(f"{key}-mate"), receipt(key)) for key in keys])
@@ -105,11 +99,11 @@ def test_one_bad_batch_among_many_costs_only_itself(rush: Rush, path: Path) -> N
     refused = [key for key, one in zip(keys, results, strict=True) if one.exception()]
     assert refused == ["bad"]
     assert isinstance(results[8].exception(), StoreRejected)
-    assert count(path) == 2 * 15
-    assert count(path, "journal") == 2 * 15
+    assert database.count() == 2 * 15
+    assert database.count("journal") == 2 * 15
 
 
-def test_poison_never_reaches_the_group(rush: Rush, path: Path) -> None:
+def test_poison_never_reaches_the_group(rush: Rush, database: Database) -> None:
     store = rush.store
     good = entries(receipt("good"))
     with ThreadPoolExecutor(1) as pool:
@@ -123,7 +117,9 @@ def test_poison_never_reaches_the_group(rush: Rush, path: Path) -> None:
     store.close()
 
 
-def test_a_bug_in_one_transaction_reaches_every_waiting_worker_and_no_more(path: Path) -> None:
+def test_a_bug_in_one_transaction_reaches_every_waiting_worker_and_no_more(
+    database: Database,
+) -> None:
     calls: list[str] = []
 
     def trace(point: str) -> None:
@@ -131,17 +127,17 @@ def test_a_bug_in_one_transaction_reaches_every_waiting_worker_and_no_more(path:
         if calls.count("in_transaction") == 1 and point == "before_commit":
             raise LookupError("a bug")
 
-    store = open_new(path, trace=trace)
+    store = database.open(trace=trace)
 
     with pytest.raises(LookupError):
         store.save(entries(receipt()))
 
-    assert count(path) == 0
+    assert database.count() == 0
     assert store.save(entries(receipt())).changed == 1
     store.close()
 
 
-def test_an_interrupted_leader_hands_on_the_lead(rush: Rush, path: Path) -> None:
+def test_an_interrupted_leader_hands_on_the_lead(rush: Rush, database: Database) -> None:
     class Interrupt(BaseException):
         pass
 
@@ -172,12 +168,12 @@ def test_an_interrupted_leader_hands_on_the_lead(rush: Rush, path: Path) -> None
         assert first.result() is None
         assert second.result().changed == 1
     store.close()
-    assert query(path, "SELECT biz_id FROM receipts") == [("second",)]
+    assert database.query("SELECT biz_id FROM receipts") == [("second",)]
 
 
-def test_many_threads_store_everything_once(path: Path) -> None:
+def test_many_threads_store_everything_once(database: Database) -> None:
     commits: list[int] = []
-    store = open_new(path, on_commit=lambda seconds, batches, entries: commits.append(batches))
+    store = database.open(on_commit=lambda seconds, batches, entries: commits.append(batches))
     start = threading.Barrier(16)
 
     def work(thread: int) -> int:
@@ -193,11 +189,11 @@ def test_many_threads_store_everything_once(path: Path) -> None:
     store.close()
 
     assert sum(commits) == 16 * 20
-    assert changed == count(path) == 20 * 20
-    assert count(path, "journal") == 16 * 16 * 20
+    assert changed == database.count() == 20 * 20
+    assert database.count("journal") == 16 * 16 * 20
 
 
-def test_a_commit_tells_its_seconds_batches_and_entries(path: Path) -> None:
+def test_a_commit_tells_its_seconds_batches_and_entries(database: Database) -> None:
     clock = ManualClock()
     seen: list[tuple[float, int, int]] = []
 
@@ -205,7 +201,7 @@ def test_a_commit_tells_its_seconds_batches_and_entries(path: Path) -> None:
         if point == "before_commit":
             clock.advance(0.25)
 
-    store = open_new(path, clock, trace=trace, on_commit=lambda *commit: seen.append(commit))
+    store = database.open(clock, trace=trace, on_commit=lambda *commit: seen.append(commit))
     store.save(entries(receipt("a"), receipt("b")))
     store.close()
 

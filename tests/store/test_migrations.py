@@ -1,31 +1,33 @@
 """The schema's history: complete, repeatable, and never half done."""
 
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import UniqueConstraint, event, inspect
 
-from receiptd.clock import ManualClock
-from receiptd.errors import ConfigError
-from receiptd.store import Store, migrate, open_store
+from receiptd.errors import ConfigError, StoreUnavailable
+from receiptd.store import Store, migrate
 from receiptd.store.schema import metadata
-from tests.store.store_samples import entries, open_new, query, receipt
+from tests.databases import MARIADB, POSTGRESQL, SQLITE, fresh_url
+from tests.store.store_samples import Database, entries, open_new, query, receipt
 
 HEAD = migrate.head()
 
 
 @pytest.fixture
-def empty(path: Path) -> Iterator[Store]:
-    store = open_store(f"sqlite:///{path}", ManualClock())
+def empty(database: Database) -> Iterator[Store]:
+    """A store without a schema."""
+    store = database.open(upgrade=False)
     yield store
     store.close()
 
@@ -51,60 +53,87 @@ def test_alembic_is_not_loaded_where_there_is_nothing_to_migrate(path: Path, is_
         assert store.problems() == []
         store.counts()
         store.close()
-        for heavy in ("alembic", "mako", "sqlalchemy.dialects.mysql"):
+        for heavy in ("alembic", "mako", "sqlalchemy.dialects.mysql", "psycopg", "pymysql"):
             assert heavy not in sys.modules, heavy
     """
 
     subprocess.run([sys.executable, "-c", textwrap.dedent(program), path], check=True, timeout=60)
 
 
-def set_revision(path: Path, revision: str) -> None:
-    query(path, "UPDATE alembic_version SET version_num = ?", revision)
-
-
 @pytest.fixture
 def migrated(empty: Store) -> Store:
-    """Return a store whose schema Alembic made, step by step."""
+    """A store whose schema Alembic made, step by step."""
     with empty._engines.writer.begin() as connection:
         migrate._migrate(connection)
     return empty
 
 
-def test_a_new_database_and_a_migrated_one_have_the_same_schema(
-    migrated: Store, path: Path, tmp_path: Path
-) -> None:
-    made = tmp_path / "made.db"
-    open_new(made).close()
-    schema = "SELECT type, name, tbl_name FROM sqlite_master ORDER BY 1, 2"
+# What a database says about its own schema, in rows that can be compared.
+SCHEMA = {
+    SQLITE: ["SELECT type, name, tbl_name FROM sqlite_master ORDER BY 1, 2"]
+    + [f"PRAGMA table_xinfo({table})" for table in metadata.tables],
+    POSTGRESQL: [
+        "SELECT table_name, column_name, ordinal_position, data_type, column_default, is_nullable,"
+        " character_maximum_length, collation_name, datetime_precision"
+        " FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2",
+        "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+        " ORDER BY 1, 2",
+        "SELECT conname, contype::text, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace ORDER BY 1",
+    ],
+    MARIADB: [
+        "SELECT table_name, column_name, ordinal_position, column_type, column_default,"
+        " is_nullable, collation_name, extra FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() ORDER BY 1, 2",
+        "SELECT table_name, index_name, seq_in_index, column_name, non_unique"
+        " FROM information_schema.statistics WHERE table_schema = DATABASE() ORDER BY 1, 2, 3",
+    ],
+}
 
-    assert query(made, schema) == query(path, schema)
-    for table in metadata.tables:
-        columns = f"PRAGMA table_xinfo({table})"
-        assert query(made, columns) == query(path, columns)
+
+def schema_of(database: Database) -> list[Any]:
+    return [database.query(sql) for sql in SCHEMA[database.kind]]
+
+
+def test_a_new_database_and_a_migrated_one_have_the_same_schema(
+    migrated: Store, database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with fresh_url(database.kind, folder) as url:
+        made = Database(database.kind, url)
+        made.open().close()
+
+        assert schema_of(made) == schema_of(database)
     assert migrated.revision() == HEAD
     assert migrated.problems() == []
 
 
-def test_the_migrated_schema_is_the_declared_one(migrated: Store) -> None:
+def test_the_migrated_schema_is_the_declared_one(migrated: Store, database: Database) -> None:
+    # MariaDB has no booleans, so that its `false` reads as 0.
+    defaults_too = database.kind != MARIADB
     with migrated._engines.reader.begin() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        opts = {"compare_server_default": defaults_too}
+        context = MigrationContext.configure(connection, opts=opts)
 
         assert compare_metadata(context, metadata) == []
 
 
-def test_the_migrated_tables_have_the_declared_names_of_constraints(migrated: Store) -> None:
+def test_the_tables_have_the_declared_names_of_constraints_and_indexes(migrated: Store) -> None:
     with migrated._engines.reader.begin() as connection:
-        tables = set(connection.exec_driver_sql("SELECT sql FROM sqlite_master").scalars())
-    text = "\n".join(sql for sql in tables if sql)
+        inspector = inspect(connection)
+        for table in metadata.tables.values():
+            uniques = {one["name"] for one in inspector.get_unique_constraints(table.name)}
+            indexes = {one["name"] for one in inspector.get_indexes(table.name)}
 
-    for table in metadata.tables.values():
-        for constraint in table.constraints:
-            assert f"CONSTRAINT {constraint.name} " in text
-        for index in table.indexes:
-            assert f"INDEX {index.name} " in text
+            assert uniques == {
+                one.name for one in table.constraints if isinstance(one, UniqueConstraint)
+            }
+            assert indexes - uniques == {one.name for one in table.indexes}
 
 
-def test_the_partial_indexes_are_partial(migrated: Store, path: Path) -> None:
+def test_the_partial_indexes_are_partial(path: Path) -> None:
+    open_new(path).close()
     partial = {
         name
         for table in ("receipts", "journal")
@@ -128,7 +157,7 @@ def test_an_upgrade_says_nothing_by_itself(empty: Store, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_upgrade_keeps_the_rows(store: Store, path: Path) -> None:
+def test_an_upgrade_keeps_the_rows(store: Store) -> None:
     store.save(entries(receipt()))
 
     store.upgrade()
@@ -142,8 +171,8 @@ def test_a_database_without_schema_is_a_problem_with_a_cure(empty: Store) -> Non
     assert (problem.place, problem.cure) == ("database.url", "run `receiptd db upgrade`")
 
 
-def test_a_schema_newer_than_this_program_is_refused(store: Store, path: Path) -> None:
-    set_revision(path, "9999")
+def test_a_schema_newer_than_this_program_is_refused(store: Store, database: Database) -> None:
+    database.query("UPDATE alembic_version SET version_num = '9999'")
 
     (problem,) = store.problems()
 
@@ -164,15 +193,74 @@ def test_an_older_schema_is_a_problem_with_a_cure(monkeypatch: pytest.MonkeyPatc
     assert problem.cure == "run `receiptd db upgrade`"
 
 
-def test_two_processes_may_upgrade_at_once(path: Path) -> None:
-    stores = [open_store(f"sqlite:///{path}", ManualClock()) for _ in range(4)]
+def test_several_processes_may_upgrade_at_once(database: Database) -> None:
+    stores = [database.open(upgrade=False) for _ in range(4)]
 
     with ThreadPoolExecutor(len(stores)) as pool:
         applied = list(pool.map(Store.upgrade, stores))
 
     assert sorted(applied) == [[], [], [], [HEAD]]
     for store in stores:
+        assert store.save(entries(receipt())).changed in (0, 1)
         store.close()
+
+
+def test_who_waits_for_an_upgrade_sees_what_it_has_done(database: Database) -> None:
+    first, second = database.open(upgrade=False), database.open(upgrade=False)
+    waiting: list[Future[list[str]]] = []
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def come_second(connection: object, cursor: object, sql: str, *rest: object) -> None:
+            if "INTO alembic_version" in sql and not waiting:
+                waiting.append(pool.submit(second.upgrade))
+
+        # Between the stamp and its commit the other comes, and must not stamp too.
+        event.listen(first._engines.writer, "after_cursor_execute", come_second)
+
+        assert first.upgrade() == [HEAD]
+        assert waiting[0].result(30) == []
+    first.close()
+    second.close()
+
+
+def test_an_upgrade_that_failed_does_not_keep_the_others_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = database.open(upgrade=False), database.open(upgrade=False)
+
+    def fail(*arguments: object, **named: object) -> list[str]:
+        raise LookupError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate, "upgrade", fail)
+        with pytest.raises(LookupError):
+            first.upgrade()
+
+    assert second.upgrade() == [HEAD]
+    first.close()
+    second.close()
+
+
+def test_an_upgrade_leaves_a_sessions_limits_as_they_were(database: Database) -> None:
+    store = database.open(upgrade=False)
+    ask_limits = {
+        SQLITE: "PRAGMA busy_timeout",
+        POSTGRESQL: "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')",
+        MARIADB: "SELECT @@max_statement_time, @@lock_wait_timeout, @@innodb_lock_wait_timeout",
+    }[database.kind]
+
+    def limits() -> list[Any]:
+        with store._engines.writer.begin() as connection:
+            raw = connection.connection.dbapi_connection
+            ours = [getattr(raw, name, None) for name in ("patience_s", "_read_timeout")]
+            return [*connection.exec_driver_sql(ask_limits).one(), *ours]
+
+    before = limits()
+    store.upgrade()
+
+    assert limits() == before
+    store.close()
 
 
 CHILD = """
@@ -191,34 +279,41 @@ CHILD = """
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    open_store("sqlite:///" + sys.argv[1], ManualClock()).upgrade()
+    open_store(sys.argv[1], ManualClock()).upgrade()
 """
 
 
 @pytest.mark.parametrize("statement", [1, 2, 3, 7, 13])
-def test_a_kill_in_the_middle_of_an_upgrade_leaves_the_old_schema(
-    path: Path, statement: int
+def test_a_kill_in_the_middle_of_an_upgrade_leaves_what_the_next_one_completes(
+    database: Database, statement: int
 ) -> None:
     child = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(CHILD), path, str(statement)],
+        [sys.executable, "-c", textwrap.dedent(CHILD), database.url, str(statement)],
         check=False,
         timeout=60,
     )
     assert child.returncode == -signal.SIGKILL
-    assert query(path, "SELECT count(*) FROM sqlite_master") == [(0,)]
+    killed = database.open(upgrade=False)
+    assert killed.revision() is None
+    killed.close()
 
-    store = open_new(path)
+    store = database.open()
     store.save(entries(receipt()))
+    with store._engines.reader.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        if store._dialect.has_transactional_ddl:
+            assert store.revision() == HEAD
     store.close()
-    assert query(path, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_a_failed_upgrade_leaves_the_old_schema(empty: Store, path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE uplinks (id INTEGER)")
-    connection.close()
+def test_tables_of_somebody_elses_are_not_taken_for_ours(empty: Store, database: Database) -> None:
+    database.query("CREATE TABLE uplinks (id INTEGER)")
 
-    with pytest.raises(Exception, match="SQLITE_ERROR"):
+    with pytest.raises((StoreUnavailable, ConfigError)):
         empty.upgrade()
 
-    assert query(path, "SELECT name FROM sqlite_master") == [("uplinks",)]
+    assert empty.revision() is None
+    with pytest.raises((StoreUnavailable, ConfigError)):
+        empty.upgrade()
+    with empty._engines.reader.begin() as connection:
+        assert inspect(connection).get_table_names() == ["uplinks"]

@@ -2,7 +2,6 @@
 
 import base64
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,36 +13,31 @@ from receiptd.store import SaveResult, Store
 from tests.store.store_samples import (
     BODY,
     NOON,
-    count,
+    Database,
     entries,
     entry,
     notice,
-    open_new,
-    query,
     receipt,
-    row,
     uplink,
     with_envelope,
 )
 
 
-def test_a_receipt_is_stored_with_its_times_in_utc_text_of_one_width(
-    store: Store, path: Path
-) -> None:
+def test_a_receipt_is_stored_with_its_times_in_utc(store: Store, database: Database) -> None:
     beijing = timezone(timedelta(hours=8))
 
     store.save(entries(receipt(sent_at=datetime(2026, 1, 1, 20, tzinfo=beijing))))
 
-    stored = row(path)
-    assert stored["sent_at"] == "2026-01-01 12:00:00.000000"
-    assert stored["reported_at"] == "2026-01-01 12:00:02.000000"
+    stored = database.row()
+    assert (stored["sent_at"], stored["reported_at"]) == (NOON, NOON + timedelta(seconds=2))
+    assert stored["sent_at"].tzinfo is UTC
     assert (stored["status"], stored["err_msg"]) == ("delivered", "用户接收成功")
     assert (stored["next_query_at"], stored["query_count"]) == (None, 0)
 
 
-def test_a_row_keeps_when_it_was_made_and_tells_when_it_was_changed(path: Path) -> None:
+def test_a_row_keeps_when_it_was_made_and_tells_when_it_was_changed(database: Database) -> None:
     clock = ManualClock(NOON)
-    store = open_new(path, clock)
+    store = database.open(clock)
     store.save(entries(receipt(status=Status.PENDING)))
     clock.advance(60)
     store.save(entries(receipt()))
@@ -51,18 +45,18 @@ def test_a_row_keeps_when_it_was_made_and_tells_when_it_was_changed(path: Path) 
     store.save(entries(receipt()))
     store.close()
 
-    stored = row(path)
-    assert stored["created_at"] == "2026-01-01 12:00:00.000000"
-    assert stored["updated_at"] == "2026-01-01 12:01:00.000000"
+    stored = database.row()
+    assert stored["created_at"] == NOON
+    assert stored["updated_at"] == NOON + timedelta(minutes=1)
 
 
 def test_each_redelivery_is_a_journal_row_and_none_is_a_second_receipt(
-    store: Store, path: Path
+    store: Store, database: Database
 ) -> None:
     store.save(entries(receipt()))
     store.save(entries(receipt()))
 
-    assert (count(path), count(path, "journal")) == (1, 2)
+    assert (database.count(), database.count("journal")) == (1, 2)
 
 
 def test_a_new_record_counts_as_changed_and_a_repeated_one_as_unchanged(store: Store) -> None:
@@ -74,26 +68,26 @@ def test_a_new_record_counts_as_changed_and_a_repeated_one_as_unchanged(store: S
 
 
 def test_duplicates_within_a_batch_are_folded_before_they_are_written(
-    store: Store, path: Path
+    store: Store, database: Database
 ) -> None:
     result = store.save(entries(receipt(status=Status.PENDING), receipt(), receipt()))
 
     assert result == SaveResult(changed=1, unchanged=2)
-    assert row(path)["status"] == "delivered"
+    assert database.row()["status"] == "delivered"
 
 
-def test_keys_are_compared_byte_for_byte(store: Store, path: Path) -> None:
+def test_keys_are_compared_byte_for_byte(store: Store, database: Database) -> None:
     keys = ["k", "K", "k ", "é", "e\u0301", "e"]
 
     store.save(entries(*(receipt(key) for key in keys)))
 
-    assert count(path) == len(keys)
+    assert database.count() == len(keys)
 
 
-def test_the_journal_tells_everything_about_an_envelope(store: Store, path: Path) -> None:
+def test_the_journal_tells_everything_about_an_envelope(store: Store, database: Database) -> None:
     store.save([entry(receipt(), part=3)])
 
-    assert row(path, "journal") == {
+    assert database.row("journal") == {
         "id": 1,
         "source": "sms_report",
         "envelope_id": "5F290C926D472878-2-14D9529A8FA-200000001",
@@ -105,32 +99,32 @@ def test_the_journal_tells_everything_about_an_envelope(store: Store, path: Path
         "reason": None,
         "biz_id": "1^0",
         "phone": "+8613900000001",
-        "enqueued_at": "2026-01-01 12:00:00.000000",
-        "received_at": "2026-01-01 12:00:00.000000",
+        "enqueued_at": NOON,
+        "received_at": NOON,
         "pull_count": 1,
     }
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b'{"a":"\0"}', b"\xed\xa0\x80", b"\xc3"])
 def test_a_body_that_is_not_plain_text_is_journalled_in_base64(
-    store: Store, path: Path, body: bytes
+    store: Store, database: Database, body: bytes
 ) -> None:
     store.save([entry(None, body=body, reason=Reason.NOT_UTF8)])
 
-    stored = row(path, "journal")
+    stored = database.row("journal")
     assert stored["encoding"] == "base64"
     assert base64.b64decode(stored["body"]) == body
 
 
-def test_a_body_keeps_its_line_ends_and_its_emoji(store: Store, path: Path) -> None:
+def test_a_body_keeps_its_line_ends_and_its_emoji(store: Store, database: Database) -> None:
     body = "\ufeff{\r\n😀}\t".encode()
 
     store.save([entry(None, body=body)])
 
-    assert row(path, "journal")["body"].encode() == body
+    assert database.row("journal")["body"].encode() == body
 
 
-def test_the_journal_takes_what_the_tables_refuse(store: Store, path: Path) -> None:
+def test_the_journal_takes_what_the_tables_refuse(store: Store, database: Database) -> None:
     broken = with_envelope(
         entry(None, reason="bad_field:\0\ud800" + "x" * 500),
         source="s" * 300,
@@ -140,13 +134,13 @@ def test_the_journal_takes_what_the_tables_refuse(store: Store, path: Path) -> N
 
     store.save([broken])
 
-    stored = row(path, "journal")
+    stored = database.row("journal")
     assert stored["reason"].startswith("bad_field:\ufffd")
     assert (len(stored["source"]), len(stored["envelope_id"])) == (64, 128)
     assert stored["pull_count"] == 2**31 - 1
 
 
-def test_a_quarantined_or_dropped_entry_stores_no_record(store: Store, path: Path) -> None:
+def test_a_quarantined_or_dropped_entry_stores_no_record(store: Store, database: Database) -> None:
     poison = receipt("b" * 500)
     result = store.save(
         [
@@ -156,36 +150,38 @@ def test_a_quarantined_or_dropped_entry_stores_no_record(store: Store, path: Pat
     )
 
     assert result == SaveResult(changed=0, unchanged=0)
-    assert (count(path), count(path, "journal")) == (0, 2)
+    assert (database.count(), database.count("journal")) == (0, 2)
 
 
-def test_a_replayed_entry_stores_its_record(store: Store, path: Path) -> None:
+def test_a_replayed_entry_stores_its_record(store: Store, database: Database) -> None:
     store.save([entry(receipt(), outcome=Outcome.REPLAYED)])
 
-    assert count(path) == 1
+    assert database.count() == 1
 
 
-def test_saving_nothing_writes_nothing(store: Store, path: Path) -> None:
+def test_saving_nothing_writes_nothing(store: Store, database: Database) -> None:
     assert store.save([]) == SaveResult(changed=0, unchanged=0)
 
 
-def test_a_reply_is_one_row_with_or_without_its_time(store: Store, path: Path) -> None:
+def test_a_reply_is_one_row_with_or_without_its_time(store: Store, database: Database) -> None:
     store.save(entries(uplink(sent_at=None), uplink(sent_at=None)))
     store.save(entries(uplink()))
     store.save(entries(uplink("568000002"), uplink(phone="+8613900000002")))
 
-    assert count(path, "uplinks") == 3
+    assert database.count("uplinks") == 3
 
 
-def test_a_review_result_is_one_row_and_a_new_status_another(store: Store, path: Path) -> None:
+def test_a_review_result_is_one_row_and_a_new_status_another(
+    store: Store, database: Database
+) -> None:
     store.save(entries(notice(status="approving"), notice(status="approving")))
     store.save(entries(notice(status="rejected", reason="资质不符")))
 
-    told = query(path, "SELECT status, reason, order_id, submitted_at FROM notices ORDER BY id")
-    assert told == [
-        ("approving", None, "", "2026-01-01 12:00:00.000000"),
-        ("rejected", "资质不符", "", "2026-01-01 12:00:00.000000"),
+    told = [
+        tuple(one[name] for name in ("status", "reason", "order_id", "submitted_at"))
+        for one in database.rows("notices")
     ]
+    assert told == [("approving", None, "", NOON), ("rejected", "资质不符", "", NOON)]
 
 
 POISON: list[tuple[str, Record]] = [
@@ -209,12 +205,12 @@ POISON: list[tuple[str, Record]] = [
 
 @pytest.mark.parametrize(("place", "record"), POISON)
 def test_poison_is_rejected_by_name_and_leaves_nothing(
-    store: Store, path: Path, place: str, record: Record
+    store: Store, database: Database, place: str, record: Record
 ) -> None:
     with pytest.raises(StoreRejected, match=place):
         store.save(entries(receipt("good"), record))
 
-    assert (count(path), count(path, "journal")) == (0, 0)
+    assert (database.count(), database.count("journal")) == (0, 0)
     assert store.save(entries(receipt("good"))).changed == 1
 
 
@@ -227,10 +223,10 @@ def test_poison_is_rejected_by_name_and_leaves_nothing(
         {"reported_at": datetime.max.replace(tzinfo=UTC), "sent_at": datetime(1, 1, 1, tzinfo=UTC)},
     ],
 )
-def test_what_just_fits_is_stored(store: Store, path: Path, fields: dict[str, Any]) -> None:
+def test_what_just_fits_is_stored(store: Store, database: Database, fields: dict[str, Any]) -> None:
     store.save(entries(receipt(**fields)))
 
-    assert count(path) == 1
+    assert database.count() == 1
 
 
 def test_rejected_data_is_in_no_text_of_the_error_or_its_chain(store: Store) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import StatementError
 from sqlalchemy.schema import CreateTable
@@ -12,6 +12,7 @@ from receiptd.store import Store
 from receiptd.store.schema import leases, metadata, receipts
 from receiptd.store.types import UTC as UtcType
 from receiptd.store.types import sqlite_time
+from tests.store.store_samples import NOON, Database, entries, receipt
 
 DIALECTS = {
     "sqlite": sqlite.dialect(),
@@ -61,31 +62,57 @@ def test_every_table_compiles_on_every_database(name: str) -> None:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=DIALECTS[name]))
 
 
-def test_a_time_goes_in_with_any_offset_and_comes_out_in_utc(store: Store) -> None:
-    beijing = datetime(2026, 1, 1, 20, 0, 0, 5, tzinfo=timezone(timedelta(hours=8)))
-
+@pytest.mark.parametrize(
+    "time",
+    [
+        datetime(2026, 1, 1, 20, 0, 0, 5, tzinfo=timezone(timedelta(hours=8))),
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+    ],
+)
+def test_a_time_goes_in_with_any_offset_and_comes_out_in_utc(store: Store, time: datetime) -> None:
     with store._engines.writer.begin() as connection:
-        connection.execute(insert(leases).values(name="n", holder="h", until=beijing))
+        connection.execute(insert(leases).values(name="n", holder="h", until=time))
         back = connection.scalar(select(leases.c.until))
-        raw = connection.exec_driver_sql("SELECT until FROM leases").scalar()
 
-    assert back == beijing
+    assert back == time
     assert back is not None
     assert back.tzinfo is UTC
-    # Core and the hot path, which goes past it, must write the same text.
-    assert raw == sqlite_time(beijing) == "2026-01-01 12:00:00.000005"
+
+
+def test_core_and_the_hot_path_write_the_same_time(store: Store, database: Database) -> None:
+    store.save(entries(receipt(sent_at=NOON, reported_at=None)))
+    with store._engines.writer.begin() as connection:
+        same = connection.scalar(select(receipts.c.id).where(receipts.c.sent_at == NOON))
+        connection.execute(update(receipts).values(reported_at=NOON))
+
+    assert same is not None
+    assert database.query("SELECT count(*) FROM receipts WHERE sent_at = reported_at") == [(1,)]
 
 
 def test_a_time_without_offset_is_refused(store: Store) -> None:
     naive = datetime(2026, 1, 1)
 
     with pytest.raises(ValueError, match="offset"):
-        sqlite_time(naive)
+        store._dialect.time(naive)
     with (
         store._engines.writer.begin() as connection,
         pytest.raises(StatementError, match="offset"),
     ):
         connection.execute(insert(leases).values(name="n", holder="h", until=naive))
+
+
+KEYS = ["k", "K", "k ", " k", "e", "é", "e\u0301", "ß", "ss", "ｋ", "😀", "\uffff"]
+
+
+def test_identities_are_told_apart_and_sorted_by_their_bytes(store: Store) -> None:
+    with store._engines.writer.begin() as connection:
+        for name in KEYS:
+            connection.execute(insert(leases).values(name=name, holder="h", until=NOON))
+        told = connection.scalars(select(leases.c.name).order_by(leases.c.name)).all()
+
+    # Code points, which is what Python sorts by: all writers lock rows in this one order.
+    assert told == sorted(KEYS)
 
 
 def test_the_order_of_stored_times_is_the_order_of_the_times() -> None:

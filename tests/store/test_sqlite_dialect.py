@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ from receiptd.store.dialects.sqlite import SqliteDialect, durability
 from tests.store.store_samples import entries, open_new, receipt
 
 DIALECT = SqliteDialect()
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    store = open_new(path)
+    yield store
+    store.close()
 
 
 def error(name: str, kind: type[sqlite3.Error] = sqlite3.OperationalError) -> sqlite3.Error:

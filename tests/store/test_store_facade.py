@@ -1,6 +1,7 @@
 """The store from outside: opening, progress and figures."""
 
 import sqlite3
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,16 @@ from receiptd.clock import ManualClock
 from receiptd.errors import ConfigError, StoreUnavailable
 from receiptd.model import Outcome, Reason, Status
 from receiptd.store import Store, open_store
-from tests.store.store_samples import NOON, entries, entry, query, receipt, row, uplink
+from tests.store.store_samples import (
+    NOON,
+    Database,
+    entries,
+    entry,
+    open_new,
+    query,
+    receipt,
+    uplink,
+)
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -54,9 +64,42 @@ def test_opening_does_not_touch_the_disk(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_healthy_store_has_no_problems(store: Store) -> None:
+def test_a_healthy_store_has_no_problems(store: Store, database: Database) -> None:
     assert store.problems() == []
-    assert store.is_local
+    assert store.is_local == database.is_sqlite
+
+
+def test_a_store_without_schema_says_how_to_make_it(database: Database) -> None:
+    store = database.open(upgrade=False)
+
+    (problem,) = store.problems()
+    with pytest.raises(StoreUnavailable, match="receiptd db upgrade"):
+        store.save(entries(receipt()))
+    store.close()
+
+    assert (problem.rule, problem.cure) == (
+        "the database has no schema",
+        "run `receiptd db upgrade`",
+    )
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])
+def test_a_servers_address_without_a_database_is_a_problem(scheme: str) -> None:
+    with pytest.raises(ConfigError, match=r"database\.url: names no database; end it with"):
+        open_store(f"{scheme}://user:tiger@127.0.0.1/", ManualClock())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "driver", "extra"),
+    [("postgresql", "psycopg", "postgres"), ("mysql", "pymysql", "mysql")],
+)
+def test_a_missing_driver_is_a_problem_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, driver: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, driver, None)
+
+    with pytest.raises(ConfigError, match=rf"driver {driver}; pip install 'receiptd\[{extra}\]'"):
+        open_store(f"{scheme}://user@127.0.0.1/receiptd", ManualClock())
 
 
 def test_a_directory_that_vanished_is_a_problem(tmp_path: Path) -> None:
@@ -73,21 +116,29 @@ def test_a_directory_that_vanished_is_a_problem(tmp_path: Path) -> None:
     store.close()
 
 
-def test_progress_is_one_row_per_instance_and_source(store: Store, path: Path) -> None:
+def test_progress_is_one_row_per_instance_and_source(store: Store, database: Database) -> None:
     store.record_progress("a:1", "sms", Progress(pulled=1, last_pull_at=NOON))
-    store.record_progress("a:1", "sms", Progress(pulled=16, acked=15, last_pull_at=NOON))
+    store.record_progress("a:1", "sms", Progress(pulled=16, acked=2**40, last_pull_at=NOON))
 
-    told = row(path, "progress")
+    told = database.row("progress")
     assert (told["instance"], told["source"]) == ("a:1", "sms")
-    assert (told["pulled"], told["acked"], told["last_commit_at"]) == (16, 15, None)
+    assert (told["pulled"], told["acked"], told["last_commit_at"]) == (16, 2**40, None)
 
     store.record_progress("a:2", "sms", Progress())
-    assert query(path, "SELECT count(*) FROM progress") == [(2,)]
+    assert database.count("progress") == 2
 
 
-def test_progress_waits_only_briefly_for_a_lock_and_saving_keeps_its_patience(
-    store: Store, path: Path
+def test_progress_that_is_the_same_can_be_recorded_again(store: Store, database: Database) -> None:
+    store.record_progress("a:1", "sms", Progress())
+    store.record_progress("a:1", "sms", Progress())
+
+    assert database.count("progress") == 1
+
+
+def test_on_sqlite_progress_waits_only_briefly_for_a_lock_and_saving_keeps_its_patience(
+    path: Path,
 ) -> None:
+    store = open_new(path)
     waited: list[int] = []
 
     def look(connection: Connection) -> None:
@@ -103,10 +154,12 @@ def test_progress_waits_only_briefly_for_a_lock_and_saving_keeps_its_patience(
     store.record_progress("a:1", "sms", Progress())
     store.save(entries(receipt()))
 
+    store.close()
     assert waited == [500, 5000]
 
 
-def test_progress_under_a_lock_is_unavailable(store: Store, path: Path) -> None:
+def test_on_sqlite_progress_under_a_lock_is_unavailable(path: Path) -> None:
+    store = open_new(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
@@ -115,6 +168,7 @@ def test_progress_under_a_lock_is_unavailable(store: Store, path: Path) -> None:
     other.close()
 
     store.record_progress("a:1", "sms", Progress())
+    store.close()
 
 
 def test_the_figures_tell_what_there_is(store: Store) -> None:
@@ -140,7 +194,8 @@ def test_an_empty_store_counts_nothing(store: Store) -> None:
     assert store.counts() == {"receipts": {}, "journal": {}, "quarantined": {}, "uplinks": 0}
 
 
-def test_the_quarantine_is_counted_from_its_own_index(store: Store, path: Path) -> None:
+def test_the_quarantine_is_counted_from_its_own_index(path: Path) -> None:
+    open_new(path).close()
     plan = query(
         path,
         "EXPLAIN QUERY PLAN SELECT outcome, reason, count(*) FROM journal "

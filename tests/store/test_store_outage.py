@@ -21,6 +21,13 @@ PHONE = "+8613987654321"
 
 
 @pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    store = open_new(path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
 def impatient(path: Path) -> Iterator[Store]:
     """A store that does not wait for locks, because the five seconds are SQLite's own to keep."""
     store = open_new(path)

@@ -1,6 +1,7 @@
 """What a database must supply: the contract that each file beside this one keeps."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -12,6 +13,24 @@ from receiptd.store.rows import Row
 
 # An execution option: this transaction is not worth waiting for. Whoever has a lock keeps it.
 BRIEF = "receiptd_brief"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a server may take, in seconds. Shorter ones are for tests.
+
+    `answer_s` is our own patience with a connection on which nothing arrives any more; it is longer
+    than `statement_s`, so that a server that is only slow gets to say so.
+    """
+
+    connect_s: float = 5.0
+    lock_s: float = 3.0
+    brief_lock_s: float = 0.5
+    statement_s: float = 10.0
+    answer_s: float = 12.0
+    idle_in_transaction_s: float = 30.0
+    pool_s: float = 30.0
+    upgrade_s: float = 3600.0  # one statement of a migration, of a large table
+    other_upgrade_s: float = 60.0  # until another process has migrated
 
 
 class Engines(msgspec.Struct, frozen=True):
@@ -30,6 +49,7 @@ class Dialect(Protocol):
     """A database. Stateless; used by all threads."""
 
     is_local: bool  # the database is a file of ours, so that we may upgrade it without asking
+    has_transactional_ddl: bool  # a migration that is killed has not happened
 
     def url_problems(self, url: URL) -> list[Problem]:
         """Return what is wrong with the address itself; no I/O beyond looking at a path."""
@@ -42,6 +62,11 @@ class Dialect(Protocol):
     def engines(self, url: URL) -> Engines:
         """Build the pools; connects lazily. A connection that cannot promise durability is refused
         with ConfigError when it is opened."""
+        ...
+
+    def migrating(self, connection: Connection) -> AbstractContextManager[None]:
+        """Keep other processes' migrations out, and give statements the time that they need, until
+        the block or the transaction ends. Raises the driver's errors."""
         ...
 
     def time(self, value: datetime) -> object:

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,7 @@ class SqliteDialect:
     """See base.Dialect."""
 
     is_local = True
+    has_transactional_ddl = True
 
     def url_problems(self, url: URL) -> list[Problem]:
         path = url.database or ""
@@ -90,6 +92,9 @@ class SqliteDialect:
         event.listen(reader, "connect", _prepare_reader)
         event.listen(reader, "begin", _begin_deferred)
         return Engines(writer, reader)
+
+    def migrating(self, connection: Connection) -> AbstractContextManager[None]:
+        return nullcontext()  # the transaction itself has the only writer's lock
 
     def time(self, value: datetime) -> object:
         return sqlite_time(value)
