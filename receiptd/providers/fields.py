@@ -19,8 +19,9 @@ BIZ_ID_MAX = 128
 PHONE_MAX = 64
 OUT_ID_MAX = 256  # Aliyun's own limit is 256 (wire-formats 9, D21)
 CODE_MAX = 64  # err_code, dest_code, template_code, statuses
-NAME_MAX = 256  # sign_name and template names
-TEXT_MAX = 4096  # err_msg, content, reason: read by people, kept whole or not at all
+NAME_MAX = 128  # sign_name and template names
+MESSAGE_MAX = 1024  # err_msg: cut, because no receipt is worth losing for its prose
+TEXT_MAX = 4096  # content, reason: what people wrote, kept whole or not at all
 
 SEGMENTS_MAX = 9999
 
@@ -39,6 +40,12 @@ def text(data: Mapping[str, object], key: str, limit: int = CODE_MAX) -> str | N
     elif type(value) is int and value.bit_length() <= limit * 3:  # str() fails on 4,300 digits
         return str(value)
     raise InvalidEnvelope(Reason.BAD_FIELD, key)
+
+
+def message(data: Mapping[str, object], key: str) -> str | None:
+    """Return `text`, cut after MESSAGE_MAX characters; the journal has it whole."""
+    found = text(data, key, TEXT_MAX * 4)
+    return found[:MESSAGE_MAX] if found else None
 
 
 def required(data: Mapping[str, object], key: str, limit: int = CODE_MAX) -> str:

@@ -24,6 +24,8 @@ CONNECT_TIMEOUT_S = 5.0
 TIMEOUT_S = 10.0
 # The largest answer in use, 50 rows of QuerySendDetails, stays below 100 KB.
 MAX_BODY_BYTES = 4 << 20
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
 _IDLE_S = 20.0
 _CONNECTIONS = 8
 
@@ -43,7 +45,7 @@ class HttpClient:
     """A connection pool for POSTs. Thread-safe; connects lazily; certificates are verified.
 
     A call takes at most `timeout_s` from its start to the last byte, name resolution aside, which
-    only the system's resolver can bound. Errors hold neither URL, form nor answer, and no cause.
+    only the system's resolver can bound. Errors hold neither URL, body nor answer, and no cause.
     """
 
     def __init__(
@@ -64,13 +66,14 @@ class HttpClient:
         self._pool: httpcore.ConnectionPool | None = None
         self._lock = threading.Lock()
 
-    def post(self, url: str, form: bytes) -> Answer:
-        """Send `form` (already url-encoded) and return the answer, whatever its status.
+    def post(self, url: str, body: bytes, content_type: str = FORM) -> Answer:
+        """Send `body` (already encoded as `content_type`) and return the answer, whatever its
+        status.
 
         Raises SourceUnavailable (`timeout`, `unreachable`, `broken`, `too_big`), SourceRefused
         (`untrusted_certificate`), or SourceCancelled after `cancel`.
         """
-        result = self._attempt(url, form)
+        result = self._attempt(url, body, content_type)
         if isinstance(result, Answer):
             return result
         # Raised out here, so that no library's exception hangs on its __context__.
@@ -86,10 +89,10 @@ class HttpClient:
         if self._pool is not None:
             self._pool.close()
 
-    def _attempt(self, url: str, form: bytes) -> Answer | SourceError:
+    def _attempt(self, url: str, body: bytes, content_type: str) -> Answer | SourceError:
         try:
             self._network.arm(self._timeout_s)
-            return self._exchange(url, form)
+            return self._exchange(url, body, content_type)
         except _TooBig:
             return SourceUnavailable("too_big", cure="check the endpoint: this is no API's answer")
         except httpcore.TimeoutException:
@@ -107,16 +110,16 @@ class HttpClient:
         ):
             return SourceUnavailable("broken")
 
-    def _exchange(self, url: str, form: bytes) -> Answer:
+    def _exchange(self, url: str, body: bytes, content_type: str) -> Answer:
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
         headers: dict[bytes | str, bytes | str] = {
-            "content-type": "application/x-www-form-urlencoded",
-            "accept": "application/json",
+            "content-type": content_type,
+            "accept": JSON,
             "accept-encoding": "identity",
             "user-agent": "receiptd",
         }
         with self._connections().stream(
-            "POST", url, headers=headers, content=form, extensions={"timeout": timeouts}
+            "POST", url, headers=headers, content=body, extensions={"timeout": timeouts}
         ) as response:
             chunks, size = [], 0
             for chunk in response.iter_stream():

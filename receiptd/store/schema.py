@@ -123,9 +123,9 @@ notices = Table(
     Column("account", ByteText(64), nullable=False),
     Column("subject", ByteText(16), nullable=False),  # sign, template
     Column("name", ByteText(128), nullable=False),
-    Column("status", ByteText(32), nullable=False),
+    Column("status", ByteText(64), nullable=False),
     Column("reason", LongText),
-    Column("order_id", ByteText(64), nullable=False),  # "" if not told
+    Column("order_id", ByteText(128), nullable=False),  # "" if not told
     Column("submitted_at", UTC),  # the application for review
     Column("created_at", UTC, nullable=False),
     UniqueConstraint(

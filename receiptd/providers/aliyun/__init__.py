@@ -1,4 +1,4 @@
-"""Aliyun SMS: what its messages and its API say. The client is in `rpc`, imported by who calls."""
+"""Aliyun SMS: what its messages and its APIs say. The clients are imported by who opens one."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,15 @@ from receiptd.errors import Problem
 from receiptd.model import Credentials, CredentialsSource
 from receiptd.providers.accounts import check_endpoints, check_keys
 from receiptd.providers.aliyun.messages import NORMALIZERS
-from receiptd.providers.base import Normalizer, Provider
+from receiptd.providers.aliyun.sends import SEND_READERS, refusal
+from receiptd.providers.base import (
+    Normalizer,
+    Provider,
+    QueryApi,
+    Refusal,
+    SendApi,
+    SendReader,
+)
 from receiptd.providers.keys import StaticCredentials
 
 __all__ = ["PROVIDER", "SMS_API_VERSION", "AliyunProvider"]
@@ -24,6 +32,8 @@ class AliyunProvider:
     name: str = "aliyun"
     normalizers: Mapping[str, Normalizer] = NORMALIZERS
     default_message_type: str | None = None
+    send_readers: Mapping[str, SendReader] = SEND_READERS
+    receipts_provider: str = "aliyun"
 
     def problems(self, name: str, account: AccountSettings) -> list[Problem]:
         """Return what is wrong with the access key and the endpoints of `[accounts.<name>]`."""
@@ -45,6 +55,22 @@ class AliyunProvider:
         from receiptd.providers.aliyun.token import open_token
 
         return open_token(account, message_type, clock)
+
+    def refusal(self, code: str) -> Refusal | None:
+        """Return what an error code of SendSms, SendBatchSms or the gateway means."""
+        return refusal(code)
+
+    def open_query(self, name: str, account: AccountSettings, clock: Clock) -> QueryApi | None:
+        """Return a client of QuerySendDetails and QuerySendStatistics."""
+        from receiptd.providers.aliyun.query import open_query
+
+        return open_query(name, account, clock)
+
+    def open_send(self, api: str, account: AccountSettings, clock: Clock) -> SendApi | None:
+        """Return a client of SendSms or SendBatchSms; SendMessageToGlobe is read only."""
+        from receiptd.providers.aliyun.send import open_send
+
+        return open_send(api, account, clock)
 
 
 PROVIDER: Provider = AliyunProvider()

@@ -17,6 +17,7 @@ from receiptd.providers.fields import (
     TEXT_MAX,
     boolean,
     china_time,
+    message,
     phone,
     required,
     segments,
@@ -29,7 +30,7 @@ def sms_report(data: Mapping[str, object], context: Context) -> Receipt:
     """Return the receipt in an SmsReport or a DypnsSmsVerifyReport: nine fields (D1, D8)."""
     delivered = boolean(data, "success")
     err_code = text(data, "err_code")
-    err_msg = text(data, "err_msg", TEXT_MAX)
+    err_msg = message(data, "err_msg")
     return Receipt(
         provider=context.provider,
         account=context.account,
@@ -103,7 +104,7 @@ def _by_message_id(
     raw_status = required(data, status)
     found = _STATUSES.get(raw_status, Status.UNKNOWN)
     err_code = text(data, code)
-    err_msg = text(data, description, TEXT_MAX)
+    err_msg = message(data, description)
     err_class = classify(err_code, delivered=found is Status.DELIVERED, err_msg=err_msg)
     return Receipt(
         provider=context.provider,

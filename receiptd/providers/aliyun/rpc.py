@@ -8,7 +8,6 @@ else of the answer.
 import base64
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
@@ -19,6 +18,7 @@ import msgspec
 from receiptd.clock import Clock
 from receiptd.errors import InvalidEnvelope, SourceError, SourceRefused, SourceUnavailable
 from receiptd.model import Credentials
+from receiptd.providers.answers import bad_answer, clock_skew, shown_code, shown_request_id
 from receiptd.providers.decode import parse_object
 from receiptd.providers.http import Answer, HttpClient
 
@@ -66,15 +66,22 @@ class RpcClient:
         Never repeats a call by itself. Raises SourceUnavailable, SourceRefused, or
         SourceCancelled after `cancel`.
         """
-        signed = self._signed(action, parameters)
-        form = "&".join(f"{percent_encode(k)}={percent_encode(v)}" for k, v in signed.items())
-        answer = self._http.post(self._url, form.encode("ascii"))
-        hidden = [*parameters.values(), *self._secrets(), signed["Signature"]]
-        data = parse_object(answer.body)
-        if isinstance(data, InvalidEnvelope):
-            raise _bad_answer(answer)
+        answer, data, hidden = self._exchange(action, parameters)
         if answer.status == 200 and data.get("Code") == "OK":
             return RpcAnswer(data, answer.date)
+        raise self._error(answer, data, hidden)
+
+    def ask(self, action: str, parameters: Mapping[str, str]) -> Mapping[str, object]:
+        """Call `action` and return its answer, a refusal too: a JSON object with a `Code`.
+
+        For what must not be done twice: an error here means that nobody knows whether it was done,
+        and so does an answer with a status of 500 or more. Raises as `call`.
+        """
+        answer, data, hidden = self._exchange(action, parameters)
+        code = shown_code(data.get("Code"), hidden)
+        understood = answer.status == 200 if code == "OK" else answer.status < 500
+        if code and understood:
+            return data
         raise self._error(answer, data, hidden)
 
     def cancel(self) -> None:
@@ -107,17 +114,27 @@ class RpcClient:
         signed["Signature"] = signature("POST", signed, self._credentials.access_key_secret)
         return signed
 
+    def _exchange(
+        self, action: str, parameters: Mapping[str, str]
+    ) -> tuple[Answer, dict[str, object], list[str]]:
+        signed = self._signed(action, parameters)
+        form = "&".join(f"{percent_encode(k)}={percent_encode(v)}" for k, v in signed.items())
+        answer = self._http.post(self._url, form.encode("ascii"))
+        data = parse_object(answer.body)
+        if isinstance(data, InvalidEnvelope):
+            raise bad_answer(answer.status)
+        return answer, data, [*parameters.values(), *self._secrets(), signed["Signature"]]
+
     def _error(
         self, answer: Answer, data: Mapping[str, object], hidden: Collection[str]
     ) -> SourceError:
-        code = _shown(data.get("Code"), _CODE, hidden)
+        code = shown_code(data.get("Code"), hidden)
         if not code or code == "OK":
-            return _bad_answer(answer)
+            return bad_answer(answer.status)
         kind, cure = _meaning(code, answer.status)
-        if code.startswith("InvalidTimeStamp") and answer.date is not None:
-            skew_s = round((self._clock.now() - answer.date).total_seconds())
-            cure += f", which is {abs(skew_s)} s {'ahead' if skew_s > 0 else 'behind'}"
-        request_id = _shown(data.get("RequestId"), _REQUEST_ID, hidden)
+        if code.startswith("InvalidTimeStamp"):
+            cure += clock_skew(answer, self._clock.now())
+        request_id = shown_request_id(data.get("RequestId"), hidden)
         return kind(code, http_status=answer.status, request_id=request_id, cure=cure)
 
 
@@ -175,22 +192,3 @@ def _meaning(code: str, status: int) -> tuple[type[SourceError], str]:
             return kind, cure
     # An unknown code: 429 and 5xx pass by themselves, anything else wants a person.
     return (SourceUnavailable, "") if status == 429 or status >= 500 else (SourceRefused, "")
-
-
-def _bad_answer(answer: Answer) -> SourceUnavailable:
-    # A proxy's page, a captive portal, a redirect or a torn answer: no word of it is repeated.
-    cure = "the endpoint did not answer as the API does"
-    return SourceUnavailable("bad_answer", http_status=answer.status, cure=cure)
-
-
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-# Shorter parameters, a page number say, stand in many a request id by chance and tell nothing.
-_TELLING = 6
-
-
-def _shown(value: object, form: re.Pattern[str], hidden: Collection[str]) -> str:
-    """Return `value` if it looks as it should and repeats nothing that we sent, else ""."""
-    if not isinstance(value, str) or not form.fullmatch(value):
-        return ""
-    return "" if any(len(sent) >= _TELLING and sent in value for sent in hidden) else value

@@ -1,4 +1,5 @@
-"""Taobao Jushita (聚石塔) SMS: what its messages say."""
+"""Taobao Jushita (聚石塔) SMS: what its messages and its APIs say. The clients are imported by who
+opens one."""
 
 from collections.abc import Mapping
 
@@ -7,8 +8,16 @@ from receiptd.config import AccountSettings
 from receiptd.errors import Problem
 from receiptd.model import Credentials, CredentialsSource
 from receiptd.providers.accounts import check_endpoints, check_keys
-from receiptd.providers.base import Normalizer, Provider
+from receiptd.providers.base import (
+    Normalizer,
+    Provider,
+    QueryApi,
+    Refusal,
+    SendApi,
+    SendReader,
+)
 from receiptd.providers.jushita.messages import NORMALIZERS
+from receiptd.providers.jushita.sends import SEND_READERS, refusal
 from receiptd.providers.keys import StaticCredentials
 
 __all__ = ["PROVIDER", "JushitaProvider"]
@@ -22,6 +31,8 @@ class JushitaProvider:
     name: str = "jushita"
     normalizers: Mapping[str, Normalizer] = NORMALIZERS
     default_message_type: str | None = "sms"
+    send_readers: Mapping[str, SendReader] = SEND_READERS
+    receipts_provider: str = "jushita"
 
     def problems(self, name: str, account: AccountSettings) -> list[Problem]:
         """Return what is wrong with `[accounts.<name>]`.
@@ -50,6 +61,25 @@ class JushitaProvider:
         return StaticCredentials(
             Credentials(account.access_key_id, account.access_key_secret.get_secret_value())
         )
+
+    def refusal(self, code: str) -> Refusal | None:
+        """Return what a code or sub_code of TOP means."""
+        return refusal(code)
+
+    def open_query(self, name: str, account: AccountSettings, clock: Clock) -> QueryApi | None:
+        """Return a client of alibaba.aliqin.ta.sms.num.query, None without an app_key."""
+        from receiptd.providers.jushita.query import open_query
+
+        return open_query(name, account, clock)
+
+    def open_send(self, api: str, account: AccountSettings, clock: Clock) -> SendApi | None:
+        """Return a client of taobao.jst.sms.message.direct.batchsend, here called `jushita`; None
+        without an app_key."""
+        if api not in SEND_READERS or not account.app_key:
+            return None
+        from receiptd.providers.jushita.send import open_send
+
+        return open_send(account, clock)
 
 
 PROVIDER: Provider = JushitaProvider()
