@@ -21,11 +21,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy import URL, make_url
 
 from receiptd.clock import SystemClock
 from receiptd.model import Entry, Envelope, ErrClass, Kind, Origin, Outcome, Receipt, Status
-from receiptd.store import Store, open_store
+from receiptd.store import Store, dialects, open_store
 
 BATCHES = (64, 1024)
 FILL_BATCH = 1024
@@ -169,10 +169,10 @@ def database(url: URL, suffix: str) -> Iterator[Store]:
 
 
 def _administer(url: URL, statement: str) -> None:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    engines = dialects.load(url.drivername).engines(url)
+    with engines.writer.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql(statement)
-    engine.dispose()
+    engines.dispose()
 
 
 def main(arguments: Sequence[str]) -> int:

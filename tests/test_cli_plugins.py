@@ -36,7 +36,7 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_built_in_ones_are_declared_like_any_other() -> None:
     assert plugins.pullers() == ["mns", "rocketmq"]
-    assert plugins.providers() == ["aliyun", "jushita"]
+    assert plugins.providers() == ["aliyun", "jushita", "polyv"]
 
 
 def test_a_third_partys_puller_is_found(third_party: Path) -> None:
@@ -75,7 +75,7 @@ def test_an_unknown_name_lists_the_installed_ones() -> None:
     problems: list[Problem] = []
 
     assert plugins.find_provider("aliyum", "accounts.main.provider", problems) is None
-    assert problems[0].cure == "installed: aliyun, jushita"
+    assert problems[0].cure == "installed: aliyun, jushita, polyv"
 
 
 def test_only_what_is_named_is_imported() -> None:
