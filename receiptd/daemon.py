@@ -48,7 +48,12 @@ def run(
     """
     stopping = threading.Event()
     with stop_signals(stopping):
-        return Daemon(settings, stopping=stopping, environ=environ, trace=trace).run()
+        code = Daemon(settings, stopping=stopping, environ=environ, trace=trace).run()
+        if code == EXIT_TRY_AGAIN:
+            # A thread hangs in a call that does not end. Nobody waits for it any longer, not even
+            # the closing of what it holds or the interpreter's own exit.
+            os._exit(code)
+        return code
 
 
 class Daemon:
@@ -73,6 +78,7 @@ class Daemon:
         self._instance = f"{platform.node()}:{os.getpid()}"
         self._workers: list[Worker] = []
         self._threads: list[threading.Thread] = []
+        self._hung: list[str] = []
         self._pulses: list[Pulse] = []
         self._tallies: list[Tally] = []
         self._gates: dict[str, Gate] = {}
@@ -102,7 +108,8 @@ class Daemon:
             self._watch()
             return self._drain()
         finally:
-            store.close()
+            if not self._hung:
+                store.close()
 
     def _await_database(self, store: Store) -> bool:
         """Bring the schema up to date or refuse to start; wait while the database is away."""
@@ -213,9 +220,9 @@ class Daemon:
         until = self._clock.monotonic() + DRAIN_S
         for thread in self._threads:
             thread.join(max(0.0, until - self._clock.monotonic()))
-        hung = [thread.name for thread in self._threads if thread.is_alive()]
-        if hung:
-            _log.error("shutdown.timed_out", threads=hung, after_s=DRAIN_S)
+        self._hung = [thread.name for thread in self._threads if thread.is_alive()]
+        if self._hung:
+            _log.error("shutdown.timed_out", threads=self._hung, after_s=DRAIN_S)
             return EXIT_TRY_AGAIN
         # All or up to the first that the database does not take: each costs its whole timeout.
         if self._store_gate.is_open:

@@ -16,6 +16,7 @@ from receiptd.pulse import Pulse
 from receiptd.store import open_store
 from receiptd.tally import Tally
 from receiptd.worker import Pace, Worker, no_trace
+from tests.databases import databases, fresh_url
 from tests.fakes import VISIBILITY_S, FakePuller, FakeQueue, sms_report
 
 
@@ -26,8 +27,8 @@ class Crash(BaseException):
 class Rig:
     """One process' life: a store, a pipeline and a worker on a queue that outlives them."""
 
-    def __init__(self, tmp_path, queue, *, trace=no_trace, pace_s=0.0):
-        self.url = f"sqlite:///{tmp_path}/receipts.db"
+    def __init__(self, url, queue, *, trace=no_trace, pace_s=0.0):
+        self.url = url
         self.queue = queue
         self.clock = queue.clock
         self.store = open_store(self.url, self.clock, trace=trace)
@@ -90,7 +91,7 @@ def queue():
 
 @pytest.fixture
 def rig(tmp_path, queue):
-    rig = Rig(tmp_path, queue)
+    rig = Rig(f"sqlite:///{tmp_path}/receipts.db", queue)
     yield rig
     rig.close()
 
@@ -110,10 +111,16 @@ POINTS = [
 ]
 
 
+@pytest.fixture(params=databases())
+def url(request, tmp_path):
+    with fresh_url(request.param, tmp_path) as url:
+        yield url
+
+
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("point", POINTS)
 def test_after_a_death_at_any_step_every_receipt_has_one_row_and_the_queue_is_empty(
-    tmp_path, queue, point, nth
+    url, queue, point, nth
 ):
     for number in range(40):
         queue.put(sms_report(number, success=number % 5 != 0))
@@ -127,12 +134,12 @@ def test_after_a_death_at_any_step_every_receipt_has_one_row_and_the_queue_is_em
             if seen == nth:
                 raise Crash(point)
 
-    first = Rig(tmp_path, queue, trace=die)
+    first = Rig(url, queue, trace=die)
     with pytest.raises(Crash):
         first.drain()
     first.close()
     queue.clock.advance(VISIBILITY_S + 1)
-    second = Rig(tmp_path, queue)
+    second = Rig(url, queue)
     second.drain()
 
     assert not queue.bodies
@@ -320,7 +327,7 @@ def test_a_long_poll_that_answers_empty_at_once_is_slowed_down(rig):
 
 
 def test_a_partial_batch_is_followed_by_the_configured_pause(tmp_path, queue):
-    rig = Rig(tmp_path, queue, pace_s=0.005)
+    rig = Rig(f"sqlite:///{tmp_path}/receipts.db", queue, pace_s=0.005)
     for number in range(17):
         queue.put(sms_report(number))
     rig.worker.run_once()

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from receiptd import __version__
-from receiptd.cli import check, db, demo, run, sandbox
+from receiptd.cli import check, db, demo, run, sandbox, sends
 
 
 def command() -> Any:
@@ -19,7 +19,7 @@ def command() -> Any:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(_root)
-    for group in (demo, run, check, db, sandbox):
+    for group in (demo, run, check, sends, db, sandbox):
         group.register(app)
     return typer.main.get_command(app)
 

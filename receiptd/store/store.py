@@ -8,11 +8,12 @@ from sqlalchemy.exc import ArgumentError
 
 from receiptd.clock import Clock
 from receiptd.errors import ConfigError, Problem, StoreError, StoreUnavailable
-from receiptd.model import Entry
-from receiptd.store import migrate, progress, reads
+from receiptd.model import Entry, Receipt
+from receiptd.store import ledger, migrate, progress, reads
 from receiptd.store.dialects import load
 from receiptd.store.dialects.base import BRIEF, Dialect
 from receiptd.store.leases import Leases
+from receiptd.store.merge import Key
 from receiptd.store.retention import Limits, Removed, Retention
 from receiptd.store.writer import SaveResult, Writer
 
@@ -170,6 +171,19 @@ class Store:
             limits=limits,
             dry_run=dry_run,
         )
+
+    def record_sends(self, sends: Sequence[Receipt], settled: Sequence[Key] = ()) -> SaveResult:
+        """Return once all of `sends` are durable, merged as receipts are, in a transaction of their
+        own; a send leaves no journal row.
+
+        The rows of `settled` are deleted in it, unless something is known of them. Raises
+        StoreUnavailable or StoreRejected; then nothing is stored, and all of it can be tried again.
+        """
+        now = self._dialect.time(self._clock.now())
+        rows = ledger.prepare(sends, self._dialect.time, now)
+        with self._talking(self._engines.writer) as connection:
+            changed = ledger.record(connection, self._dialect, rows, settled)
+        return SaveResult(changed=changed, unchanged=len(sends) - changed)
 
 
 def open_store(
