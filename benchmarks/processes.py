@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import make_url, text
@@ -87,7 +88,7 @@ def drain(url: str, messages: int, count: int) -> float:
                 daemon.wait()
 
 
-def wait(condition) -> None:  # type: ignore[no-untyped-def]
+def wait(condition: Callable[[], bool]) -> None:
     """Return once `condition` holds."""
     until = time.monotonic() + _GIVE_UP_S
     pause = threading.Event()
