@@ -14,16 +14,19 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test check format lock clean
+.PHONY: help venv demo test check format lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    see receiptd at work: no account, no configuration'
+	@echo 'make venv    receiptd in $(VENV), to use it: . $(BIN)/activate'
 	@echo 'make test    all tests (ARGS="-k word" for some of them)'
 	@echo 'make check   lint, format and types'
 	@echo 'make format  format the code'
 	@echo 'make lock    pin the dependencies anew'
 	@echo 'make clean   remove what the tools left behind (not the environment)'
+
+venv: $(RUN)
 
 demo: $(RUN)
 	$(BIN)/receiptd demo $(ARGS)

@@ -150,3 +150,11 @@ def logged_events() -> list[str]:
 @pytest.mark.parametrize("event", logged_events())
 def test_the_readme_names_every_log_event(readme: str, event: str) -> None:
     assert f"`{event}`" in readme
+
+
+def test_every_make_target_that_the_documents_name_is_there(readme: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    text = readme + (ROOT / "CONTRIBUTING.md").read_text()
+
+    for target in set(re.findall(r"`?make ([a-z]+)", text)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
