@@ -15,9 +15,10 @@ from receiptd.store.leases import Leases
 from receiptd.store.retention import Limits, Removed
 
 LEASE = "housekeeping"
-# A holder that was killed is replaced within five minutes: its term, and the others' next look.
-TERM_S = 240.0
+# A holder that was killed is replaced within its term: its lease runs out one look before.
+TERM_S = 300.0
 LOOK_S = 60.0
+_HELD_S = TERM_S - LOOK_S
 EVERY_S = 3600.0
 # After each step as long as four of it, and long enough to let a waiting batch in.
 _PAUSE_SHARE = 4.0
@@ -120,7 +121,7 @@ class Housekeeping:
             return
         self._alive()
         try:
-            if not self._leases.acquire(LEASE, TERM_S):
+            if not self._leases.acquire(LEASE, _HELD_S):
                 self._due_at = self._clock.monotonic()  # whoever takes over begins at once
             elif self._clock.monotonic() >= self._due_at:
                 self._clean()
@@ -159,7 +160,7 @@ class Housekeeping:
         now = self._clock.monotonic()
         if now >= self._renew_at:
             self._renew_at = now + LOOK_S
-            self._leases.renew(LEASE, TERM_S)
+            self._leases.renew(LEASE, _HELD_S)
         return self._leases.holds(LEASE)
 
     def _leave(self) -> None:

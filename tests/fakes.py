@@ -74,6 +74,7 @@ class FakePuller:
         self.pull_faults: list[SourceError] = []
         self.ack_faults: list[SourceError] = []
         self.empty_after_s: float | None = None  # None: a full long poll
+        self.between_handles: Callable[[], None] = lambda: None
         self.pulls = 0
         self.cancelled = False
         self.closed = False
@@ -92,7 +93,10 @@ class FakePuller:
     def ack(self, committed) -> AckResult:
         if self.ack_faults:
             raise self.ack_faults.pop(0)
-        results = [self.queue.delete(one.envelope.handle) for one in committed]
+        results = []
+        for one in committed:
+            results.append(self.queue.delete(one.envelope.handle))
+            self.between_handles()
         return AckResult(acked=sum(results), expired=len(results) - sum(results))
 
     def cancel(self) -> None:

@@ -107,6 +107,7 @@ POINTS = [
     "before_commit",
     "after_commit",
     "before_ack",
+    "during_ack",
     "after_ack",
 ]
 
@@ -135,6 +136,7 @@ def test_after_a_death_at_any_step_every_receipt_has_one_row_and_the_queue_is_em
                 raise Crash(point)
 
     first = Rig(url, queue, trace=die)
+    first.puller.between_handles = lambda: die("during_ack")
     with pytest.raises(Crash):
         first.drain()
     first.close()
