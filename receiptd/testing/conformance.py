@@ -75,7 +75,7 @@ class PullerConformance:
 
     @pytest.fixture
     def harness(self) -> Harness:
-        raise NotImplementedError("give a `harness` fixture in your subclass")
+        raise TypeError("give a `harness` fixture in your subclass")
 
     def test_a_thousand_envelopes_come_in_sequence_and_leave_the_source_empty(
         self, harness: Harness

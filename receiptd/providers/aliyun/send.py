@@ -1,5 +1,6 @@
 """Calling SendSms and SendBatchSms: seeds S0, S1, S3. All limits are looked at before a call."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -32,7 +33,7 @@ class Gateway(Protocol):
         ...
 
 
-class _AliyunSend:
+class _AliyunSend(ABC):
     """What the two APIs share. Owns `gateway`: `close` closes it."""
 
     action: str
@@ -47,9 +48,9 @@ class _AliyunSend:
             raise InvalidSend(problems)
         return self._gateway.ask(self.action, {key: str(value) for key, value in request.items()})
 
+    @abstractmethod
     def problems(self, request: Mapping[str, object]) -> list[Problem]:
         """Return what is wrong with the API's parameters; pure."""
-        raise NotImplementedError
 
     def cancel(self) -> None:
         """End running calls at once and refuse later ones. Safe from any thread."""
