@@ -11,14 +11,13 @@ from typing import Protocol
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.errors import InvalidEnvelope
-from receiptd.model import Credentials, Origin, Reason, Receipt, Status
+from receiptd.model import Credentials, Origin
 from receiptd.providers.aliyun.rpc import RpcAnswer, RpcClient
 from receiptd.providers.answers import unreadable_list
 from receiptd.providers.base import Asked, Context, DayCounts, QueryPage
 from receiptd.providers.china import day_text
-from receiptd.providers.codes import classify
-from receiptd.providers.fields import OUT_ID_MAX, PHONE_MAX, china_time, required, text
-from receiptd.providers.matching import askable, choose, is_number_of
+from receiptd.providers.details import DetailKeys, read_detail
+from receiptd.providers.matching import askable, choose
 from receiptd.providers.sends import is_synthetic, told
 
 ENDPOINT = "https://dysmsapi.aliyuncs.com"
@@ -28,8 +27,15 @@ PAGE_SIZE = 50  # the most that the API gives
 # One number of one send has one row: a server that goes on for ever is not followed for ever.
 PAGES_MAX = 20
 
-# M4: 1 waiting, 2 failed, 3 delivered. Any other value is stored as unknown.
-_STATUSES = {"1": Status.PENDING, "2": Status.FAILED, "3": Status.DELIVERED}
+_KEYS = DetailKeys(
+    phone="PhoneNum",
+    status="SendStatus",
+    err_code="ErrCode",
+    out_id="OutId",
+    template_code="TemplateCode",
+    sent_at="SendDate",
+    reported_at="ReceiveDate",
+)
 
 # Mainland; Hong Kong, Macao, Taiwan and abroad. Our rows are of both.
 _SCOPES = ("1", "2")
@@ -146,7 +152,7 @@ def read_details(
     receipts, unreadable = [], 0
     for row in rows:
         try:
-            receipt = _receipt(row, asked, context)
+            receipt = read_detail(row, asked, context, _KEYS)
         except InvalidEnvelope:
             unreadable += 1
             continue
@@ -171,32 +177,6 @@ def _details(data: Mapping[str, object]) -> list[object]:
     if not isinstance(outer, Mapping) or not isinstance(rows, list):
         raise unreadable_list("SmsSendDetailDTOs")
     return rows
-
-
-def _receipt(row: object, asked: Asked, context: Context) -> Receipt | None:
-    """Return a row as a receipt for `asked`, None if it is of another number."""
-    if not isinstance(row, Mapping):
-        raise InvalidEnvelope(Reason.NOT_AN_OBJECT)
-    if not is_number_of(asked, told(row, "PhoneNum", PHONE_MAX)):
-        return None
-    status = _STATUSES.get(required(row, "SendStatus"), Status.UNKNOWN)
-    waiting = status is Status.PENDING
-    # While it waits, ErrCode is absent, empty or of no meaning: 8.2.
-    err_code = None if waiting else told(row, "ErrCode")
-    return Receipt(
-        provider=context.provider,
-        account=context.account,
-        biz_id=asked.biz_id,
-        phone=asked.phone,
-        status=status,
-        origin=context.origin,
-        out_id=text(row, "OutId", OUT_ID_MAX),
-        err_code=err_code,
-        err_class=None if waiting else classify(err_code, delivered=status is Status.DELIVERED),
-        template_code=told(row, "TemplateCode"),
-        sent_at=china_time(row, "SendDate"),
-        reported_at=None if waiting else china_time(row, "ReceiveDate"),
-    )
 
 
 # Of a row of QuerySendStatistics, in the order of DayCounts.

@@ -11,22 +11,28 @@ from typing import Protocol
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.errors import InvalidEnvelope
-from receiptd.model import Origin, Reason, Receipt, Status
+from receiptd.model import Origin
 from receiptd.providers.answers import unreadable_list
 from receiptd.providers.base import Asked, Context, DayCounts, QueryPage
 from receiptd.providers.china import day_text
-from receiptd.providers.codes import classify
-from receiptd.providers.fields import OUT_ID_MAX, PHONE_MAX, china_time, required, text
+from receiptd.providers.details import DetailKeys, read_detail
 from receiptd.providers.jushita.top import open_client
-from receiptd.providers.matching import askable, choose, is_number_of
-from receiptd.providers.sends import is_synthetic, told
+from receiptd.providers.matching import askable, choose
+from receiptd.providers.sends import is_synthetic
 
 METHOD = "alibaba.aliqin.ta.sms.num.query"
 PAGE_SIZE = 50  # the most that the API gives
 PAGES_MAX = 20  # 1,000 SMS to one number on one day
 
-# T3: 1 waiting, 2 failed, 3 delivered. Any other value is stored as unknown.
-_STATUSES = {"1": Status.PENDING, "2": Status.FAILED, "3": Status.DELIVERED}
+_KEYS = DetailKeys(
+    phone="rec_num",
+    status="sms_status",
+    err_code="result_code",
+    out_id="extend",
+    template_code="sms_code",
+    sent_at="sms_send_time",
+    reported_at="sms_receiver_time",
+)
 
 
 class Gateway(Protocol):
@@ -100,7 +106,7 @@ def read_page(
     receipts, unreadable = [], 0
     for row in rows:
         try:
-            receipt = _receipt(row, asked, context)
+            receipt = read_detail(row, asked, context, _KEYS)
         except InvalidEnvelope:
             unreadable += 1
             continue
@@ -121,28 +127,3 @@ def _rows(data: Mapping[str, object]) -> list[object]:
     if not isinstance(rows, list):
         raise unreadable_list("values")
     return rows
-
-
-def _receipt(row: object, asked: Asked, context: Context) -> Receipt | None:
-    """Return a row as if it were of `asked`, None if it is of another number."""
-    if not isinstance(row, Mapping):
-        raise InvalidEnvelope(Reason.NOT_AN_OBJECT)
-    if not is_number_of(asked, told(row, "rec_num", PHONE_MAX)):
-        return None
-    status = _STATUSES.get(required(row, "sms_status"), Status.UNKNOWN)
-    waiting = status is Status.PENDING
-    err_code = None if waiting else told(row, "result_code")
-    return Receipt(
-        provider=context.provider,
-        account=context.account,
-        biz_id=asked.biz_id,
-        phone=asked.phone,
-        status=status,
-        origin=context.origin,
-        out_id=text(row, "extend", OUT_ID_MAX),
-        err_code=err_code,
-        err_class=None if waiting else classify(err_code, delivered=status is Status.DELIVERED),
-        template_code=told(row, "sms_code"),
-        sent_at=china_time(row, "sms_send_time"),
-        reported_at=None if waiting else china_time(row, "sms_receiver_time"),
-    )

@@ -1,0 +1,58 @@
+"""A row of a query answer as a receipt: two providers say the same under other names. Pure."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from receiptd.errors import InvalidEnvelope
+from receiptd.model import Reason, Receipt, Status
+from receiptd.providers.base import Asked, Context
+from receiptd.providers.codes import classify
+from receiptd.providers.fields import OUT_ID_MAX, PHONE_MAX, china_time, required, text
+from receiptd.providers.matching import is_number_of
+from receiptd.providers.sends import told
+
+# 1 waiting, 2 failed, 3 delivered (wire-formats 8: M4, and 7.5: T3). Any other value is stored as
+# unknown.
+_STATUSES = {"1": Status.PENDING, "2": Status.FAILED, "3": Status.DELIVERED}
+
+
+class DetailKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider calls the fields of a row."""
+
+    phone: str
+    status: str
+    err_code: str
+    out_id: str
+    template_code: str
+    sent_at: str
+    reported_at: str
+
+
+def read_detail(row: object, asked: Asked, context: Context, keys: DetailKeys) -> Receipt | None:
+    """Return a row as a receipt for `asked`, None if it is of another number.
+
+    Raises InvalidEnvelope for what is no row.
+    """
+    if not isinstance(row, Mapping):
+        raise InvalidEnvelope(Reason.NOT_AN_OBJECT)
+    if not is_number_of(asked, told(row, keys.phone, PHONE_MAX)):
+        return None
+    status = _STATUSES.get(required(row, keys.status), Status.UNKNOWN)
+    waiting = status is Status.PENDING
+    # While it waits, the code is absent, empty or of no meaning: 8.2.
+    err_code = None if waiting else told(row, keys.err_code)
+    return Receipt(
+        provider=context.provider,
+        account=context.account,
+        biz_id=asked.biz_id,
+        phone=asked.phone,
+        status=status,
+        origin=context.origin,
+        out_id=text(row, keys.out_id, OUT_ID_MAX),
+        err_code=err_code,
+        err_class=None if waiting else classify(err_code, delivered=status is Status.DELIVERED),
+        template_code=told(row, keys.template_code),
+        sent_at=china_time(row, keys.sent_at),
+        reported_at=None if waiting else china_time(row, keys.reported_at),
+    )
