@@ -40,13 +40,13 @@ def plan(settings: Settings, clock: Clock) -> list[SourcePlan]:
     # One for all threads and sources of an account and message type: a token is fetched once.
     shared: dict[tuple[str, str, str], CredentialsSource] = {}
     for name, source in settings.sources.items():
+        account = settings.accounts[source.account]
         kind = find_puller(source.puller, f"sources.{name}.puller", problems)
         if kind is not None:
-            problems.extend(kind.problems(name, source, settings.accounts[source.account]))
+            problems.extend(kind.problems(name, source, account))
         provider = providers.get(source.account)
         if kind is None or provider is None:
             continue
-        account = settings.accounts[source.account]
         message_type = source.message_type or provider.default_message_type or ""
         normalize = provider.normalizers.get(message_type)
         if normalize is None:

@@ -9,9 +9,10 @@ from receiptd import __version__, assembly, log
 from receiptd.assembly import SourcePlan
 from receiptd.clock import Clock, SystemClock
 from receiptd.config import Settings
-from receiptd.errors import ConfigError, Problem, StoreUnavailable
+from receiptd.errors import ConfigError, Problem
 from receiptd.gate import Gate
 from receiptd.housekeeping import Housekeeping
+from receiptd.insist import insist
 from receiptd.pipeline import Pipeline
 from receiptd.pulse import Pulse
 from receiptd.signals import stop_signals
@@ -112,25 +113,11 @@ class Daemon:
                 store.close()
 
     def _await_database(self, store: Store) -> bool:
-        """Bring the schema up to date or refuse to start; wait while the database is away."""
+        """Bring the schema up to date or refuse to start; wait while the database is away. Returns
+        False if told to stop meanwhile."""
         self._systemd.notify("STATUS=waiting for the database")
-        while True:
-            with self._store_gate.attempt(self._stopping) as attempt:
-                if attempt is None or self._stopping.is_set():
-                    return False
-                try:
-                    self._prepare(store)
-                except StoreUnavailable as exc:
-                    if attempt.failed():
-                        _log.error("store.lost", error=str(exc))
-                    continue
-                if outage := attempt.succeeded():
-                    _log.info(
-                        "store.recovered",
-                        outage_s=round(outage.seconds, 1),
-                        attempts=outage.attempts,
-                    )
-                return True
+        insist(lambda: self._prepare(store), self._store_gate, self._stopping, _log)
+        return not self._stopping.is_set()
 
     def _prepare(self, store: Store) -> None:
         upgrade = self._settings.database.upgrade_on_start
@@ -220,15 +207,21 @@ class Daemon:
         until = self._clock.monotonic() + DRAIN_S
         for thread in self._threads:
             thread.join(max(0.0, until - self._clock.monotonic()))
+        # In a thread of its own: a database that fell silent must not outlast the drain either.
+        self._add_thread("progress", self._publish_last)
+        self._threads[-1].start()
+        self._threads[-1].join(max(0.0, until - self._clock.monotonic()))
         self._hung = [thread.name for thread in self._threads if thread.is_alive()]
         if self._hung:
             _log.error("shutdown.timed_out", threads=self._hung, after_s=DRAIN_S)
             return EXIT_TRY_AGAIN
+        _log.info("daemon.stopped")
+        return EXIT_OK
+
+    def _publish_last(self) -> None:
         # All or up to the first that the database does not take: each costs its whole timeout.
         if self._store_gate.is_open:
             all(tally.publish(now=True) for tally in self._tallies)
-        _log.info("daemon.stopped")
-        return EXIT_OK
 
     def _status(self) -> str:
         lost = [name for name, gate in self._gates.items() if not gate.is_open]

@@ -24,7 +24,7 @@ JITTER = 0.25  # of the pause, either way, so that several processes do not come
 _LOOK_S = 0.25
 
 
-def _ignore() -> None:
+def do_nothing() -> None:
     """Nothing to do while waiting."""
 
 
@@ -75,7 +75,9 @@ class Gate:
     def is_open(self) -> bool:
         return self._failures == 0
 
-    def wait_open(self, stopping: threading.Event, waiting: Callable[[], None] = _ignore) -> bool:
+    def wait_open(
+        self, stopping: threading.Event, waiting: Callable[[], None] = do_nothing
+    ) -> bool:
         """Block while there is an outage; return False if `stopping` was set meanwhile.
 
         `waiting` is called a few times a second while it blocks.
@@ -88,7 +90,7 @@ class Gate:
 
     @contextmanager
     def attempt(
-        self, stopping: threading.Event, waiting: Callable[[], None] = _ignore
+        self, stopping: threading.Event, waiting: Callable[[], None] = do_nothing
     ) -> Iterator[Attempt | None]:
         """Pass at once if the gate is open, else wait for the turn; yields None if `stopping`
         came first.

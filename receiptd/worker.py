@@ -7,8 +7,9 @@ from typing import Protocol
 import msgspec
 
 from receiptd.clock import Clock
-from receiptd.errors import SourceCancelled, SourceError, SourceRefused, StoreUnavailable
+from receiptd.errors import SourceCancelled, SourceError, SourceRefused
 from receiptd.gate import Attempt, Gate
+from receiptd.insist import insist
 from receiptd.log import get_logger
 from receiptd.model import Committed, Envelope
 from receiptd.pipeline import Processed
@@ -158,26 +159,19 @@ class Worker:
 
     def _process(self, envelopes: list[Envelope]) -> Processed | None:
         """Store the batch, however long the database is away; None if told to stop before that."""
-        while True:
-            with self._store_gate.attempt(self._stopping, self._alive) as attempt:
-                if attempt is None:
-                    return None
-                self._pulse.beat(_STORE_ALLOWANCE_S)
-                began_at = self._clock.monotonic()
-                try:
-                    processed = self._pipeline.process(envelopes)
-                except StoreUnavailable as exc:
-                    if attempt.failed():
-                        self._log.error("store.lost", error=str(exc))
-                    continue
-                if outage := attempt.succeeded():
-                    self._log.info(
-                        "store.recovered",
-                        outage_s=round(outage.seconds, 1),
-                        attempts=outage.attempts,
-                    )
-            self._tally.committed(processed, self._clock.monotonic() - began_at)
-            return processed
+
+        def store() -> tuple[Processed, float]:
+            self._pulse.beat(_STORE_ALLOWANCE_S)
+            began_at = self._clock.monotonic()
+            processed = self._pipeline.process(envelopes)
+            return processed, self._clock.monotonic() - began_at
+
+        stored = insist(store, self._store_gate, self._stopping, self._log, self._alive)
+        if stored is None:
+            return None
+        processed, took_s = stored
+        self._tally.committed(processed, took_s)
+        return processed
 
     def _ack(self, committed: list[Committed]) -> int:
         """Ack what can still be acked; return how many the broker took."""

@@ -24,6 +24,7 @@ ROOMS = {
     "watchdog": (6, "daemon"),
     "worker": (5, "worker"),
     "gate": (5, "worker"),
+    "insist": (5, "worker"),
     "pulse": (5, "worker"),
     "tally": (5, "worker"),
     "housekeeping": (5, "worker"),
