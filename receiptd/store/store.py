@@ -121,6 +121,20 @@ class Store:
         with self._talking(self._engines.reader) as connection:
             return reads.counts(connection)
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One short read transaction, for the questions of the modules beside this one; it never
+        waits for a writer. Raises StoreUnavailable or StoreRejected for whatever fails in it."""
+        with self._talking(self._engines.reader) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One short transaction of its own, beside the group commit, durable when the block has
+        ended. Raises as `reading`; then nothing is changed."""
+        with self._talking(self._engines.writer) as connection:
+            yield connection
+
     def close(self) -> None:
         """Close all connections; what is called later raises StoreUnavailable. The callers' threads
         must have ended."""
