@@ -66,6 +66,7 @@ def drain(url: str, messages: int, count: int) -> float:
         config = Path(folder) / "config.toml"
         config.write_text(config_toml(sandbox.url, database_url=url))
         environ = {key: value for key, value in os.environ.items() if "RECEIPTD" not in key}
+        environ["RECEIPTD_HTTP__LISTEN"] = ""  # one port is not enough for several
         daemons = [
             subprocess.Popen(
                 [sys.executable, "-m", "receiptd", "run", "--config", str(config)],

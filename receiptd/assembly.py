@@ -1,6 +1,8 @@
 """From the configuration to plans that can be run: which plug-ins, which credentials, and what is
 wrong with them."""
 
+from collections.abc import Iterator, Mapping
+
 import msgspec
 
 from receiptd.clock import Clock
@@ -8,7 +10,7 @@ from receiptd.config import AccountSettings, Settings, SourceSettings
 from receiptd.errors import ConfigError, Problem
 from receiptd.model import CredentialsSource, Origin
 from receiptd.plugins import find_provider, find_puller
-from receiptd.providers.base import Context, Normalizer, Provider
+from receiptd.providers.base import Context, Normalizer, Provider, QueryApi
 from receiptd.pullers.base import PullerKind
 
 
@@ -36,6 +38,7 @@ def plan(settings: Settings, clock: Clock) -> list[SourcePlan]:
         if provider is not None:
             providers[name] = provider
             problems.extend(provider.problems(name, account))
+    problems.extend(_wrong_receipts_accounts(settings, providers))
     plans: list[SourcePlan] = []
     # One for all threads and sources of an account and message type: a token is fetched once.
     shared: dict[tuple[str, str, str], CredentialsSource] = {}
@@ -62,7 +65,9 @@ def plan(settings: Settings, clock: Clock) -> list[SourcePlan]:
                 account=account,
                 kind=kind,
                 context=Context(
-                    provider=provider.name, account=source.account, origin=Origin.QUEUE
+                    provider=provider.name,
+                    account=source.account,
+                    origin=getattr(kind, "origin", Origin.QUEUE),
                 ),
                 normalize=normalize,
                 credentials=shared[key],
@@ -71,6 +76,66 @@ def plan(settings: Settings, clock: Clock) -> list[SourcePlan]:
     if problems:
         raise ConfigError(problems)
     return plans
+
+
+class QueryPlan(msgspec.Struct, frozen=True):
+    """One account whose provider can be asked what became of a send. `provider` and `account` are
+    those of its rows."""
+
+    provider: str
+    account: str
+    api: QueryApi
+
+
+def plan_queries(settings: Settings, clock: Clock) -> list[QueryPlan]:
+    """Return a client of its query API, to be closed by the caller, for each account that has one;
+    no I/O. Raises ConfigError for a provider that is not there."""
+    problems: list[Problem] = []
+    plans: list[QueryPlan] = []
+    for name, account in settings.accounts.items():
+        provider = find_provider(account.provider, f"accounts.{name}.provider", problems)
+        api = provider.open_query(name, account, clock) if provider is not None else None
+        if provider is not None and api is not None:
+            plans.append(QueryPlan(provider.receipts_provider, name, api))
+    if problems:
+        raise ConfigError(problems)
+    return plans
+
+
+def remarks(settings: Settings) -> list[Problem]:
+    """Return what is no mistake, but may not be what was meant. Providers that are not there are
+    passed over."""
+    found = []
+    for name, account in settings.accounts.items():
+        provider = find_provider(account.provider, "", [])
+        if provider is None or provider.receipts_provider == provider.name:
+            continue
+        if not account.receipts_account:
+            rule = "is empty, so sends of this account cannot be reconciled and end as lost"
+            cure = f"name the {provider.receipts_provider} account that brings their receipts"
+            found.append(Problem(f"accounts.{name}.receipts_account", rule, cure=cure))
+    return found
+
+
+def _wrong_receipts_accounts(
+    settings: Settings, providers: Mapping[str, Provider]
+) -> Iterator[Problem]:
+    """Yield a problem for each account whose sends would stand where no receipt ever comes."""
+    for name, provider in providers.items():
+        other = settings.accounts[name].receipts_account
+        wanted = provider.receipts_provider
+        if not other or wanted == provider.name:
+            continue
+        if other in settings.accounts and other not in providers:
+            continue  # its provider is a problem already
+        if other not in providers or providers[other].name != wanted:
+            fitting = sorted(one for one, its in providers.items() if its.name == wanted)
+            yield Problem(
+                f"accounts.{name}.receipts_account",
+                f"must be an account of the provider {wanted}, which brings its receipts",
+                value=repr(other),
+                cure=f"one of: {', '.join(fitting)}" if fitting else f"configure one of {wanted}",
+            )
 
 
 def _unknown_message_type(name: str, source: SourceSettings, provider: Provider) -> Problem:

@@ -34,6 +34,7 @@ from receiptd.ledger import Books, Ledger, Recorded, UnreadableSend, books_of, f
 from receiptd.ledger_import import as_object
 from receiptd.providers.base import Provider
 from receiptd.store import open_store
+from receiptd.store.plan import FIRST_AFTER
 
 __all__ = ["Recorded", "Recorder", "record_send"]
 
@@ -80,10 +81,12 @@ class Recorder:
         self._account = account
         self._clock = clock or SystemClock()
         self._accounts: Mapping[str, Books] | None = None
+        self._ask_after = FIRST_AFTER
         if database_url is None:
             settings = load(None if config is None else Path(config), os.environ)
             database_url = settings.database.url.get_secret_value()
             self._accounts = accounts(settings)
+            self._ask_after = settings.reconcile.first_after
             find_books(self._accounts, account)
         self._store = open_store(database_url, self._clock)
 
@@ -102,7 +105,7 @@ class Recorder:
         known = self._accounts
         if known is None:
             known = {self._account: books_of(_provider_with(api), self._account)}
-        ledger = Ledger(self._store, known, self._clock)
+        ledger = Ledger(self._store, known, self._clock, ask_after=self._ask_after)
         at = submitted_at or self._clock.now()
         return ledger.record(api, self._account, request, answer, at)
 

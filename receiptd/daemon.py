@@ -4,23 +4,35 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from receiptd import __version__, assembly, log
 from receiptd.assembly import SourcePlan
+from receiptd.batch_size import BatchSize
+from receiptd.client import accounts
 from receiptd.clock import Clock, SystemClock
 from receiptd.config import Settings
 from receiptd.errors import ConfigError, Problem
 from receiptd.gate import Gate
 from receiptd.housekeeping import Housekeeping
 from receiptd.insist import insist
+from receiptd.metrics import Metrics
 from receiptd.pipeline import Pipeline
+from receiptd.pullers.push import KIND as PUSH
 from receiptd.pulse import Pulse
+from receiptd.reconcile.losses import Losses
+from receiptd.reconcile.part import Part
+from receiptd.reconcile.runner import Reconciler
+from receiptd.reconcile.schedule import schedule
 from receiptd.signals import stop_signals
 from receiptd.store import Store, open_store
 from receiptd.store.retention import Limits
 from receiptd.systemd import Notifier
 from receiptd.tally import Tally
+from receiptd.trial import ReadAs, Trial
 from receiptd.watchdog import Watchdog
+from receiptd.web.guest import Http
+from receiptd.web.health import SourceView
 from receiptd.worker import Pace, Worker, no_trace
 
 # Below docker's 10 s and the unit's TimeoutStopSec=10: past it something is wedged, and it is
@@ -77,12 +89,16 @@ class Daemon:
         self._store_gate = Gate(self._clock)
         self._plans: list[SourcePlan] = []
         self._instance = f"{platform.node()}:{os.getpid()}"
-        self._workers: list[Worker] = []
+        self._cancels: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
         self._hung: list[str] = []
         self._pulses: list[Pulse] = []
         self._tallies: list[Tally] = []
         self._gates: dict[str, Gate] = {}
+        window = timedelta(days=settings.reconcile.window_days)
+        self._metrics = Metrics(self._clock, window=window)
+        self._sources: list[SourceView] = []
+        self._http: Http | None = None
 
     def run(self) -> int:
         """Start, wait, stop; return the exit code."""
@@ -92,16 +108,25 @@ class Daemon:
                 [Problem("sources", "at least one source is needed", cure="see config.toml")]
             )
         store = open_store(
-            self._settings.database.url.get_secret_value(), self._clock, trace=self._trace
+            self._settings.database.url.get_secret_value(),
+            self._clock,
+            trace=self._trace,
+            on_commit=self._metrics.committed,
         )
         try:
+            self._open_http(store)
             if not self._await_database(store):
                 return EXIT_OK
             for source in self._plans:
                 self._hire(source, store)
+                self._cancels.append(source.credentials.cancel)
             self._keep_house(store)
+            if self._settings.reconcile.enabled:
+                self._reconcile(store)
             for thread in self._threads:
                 thread.start()
+            if self._http is not None:
+                self._http.serve(self._sources)
             _log.info(
                 "daemon.started", version=__version__, sources=len(self._plans), pid=os.getpid()
             )
@@ -109,8 +134,30 @@ class Daemon:
             self._watch()
             return self._drain()
         finally:
+            if self._http is not None:
+                self._http.begin_stop()
+                self._http.wait_stopped()
             if not self._hung:
                 store.close()
+
+    def _open_http(self, store: Store) -> None:
+        """Answer probes from here on, so that a database that is away is seen; the rest later."""
+        if not self._settings.http.listen:
+            return
+        self._http = Http(
+            settings=self._settings,
+            accounts=accounts(self._settings),
+            store=store,
+            metrics=self._metrics,
+            inboxes={
+                source.name: PUSH.inbox(source.name, self._clock)
+                for source in self._plans
+                if source.kind is PUSH
+            },
+            store_gate=self._store_gate,
+            pulses=self._pulses,
+            clock=self._clock,
+        )
 
     def _await_database(self, store: Store) -> bool:
         """Bring the schema up to date or refuse to start; wait while the database is away. Returns
@@ -143,8 +190,29 @@ class Daemon:
             store=store,
             clock=self._clock,
         )
+        batch_size = BatchSize(source.name, source.settings.batch_size)
+        trial = Trial(
+            ReadAs(
+                provider=source.account.provider,
+                message_type=source.settings.message_type,
+                account=source.settings.account,
+                origin=source.context.origin,
+            ),
+            self._clock,
+        )
         self._tallies.append(tally)
         self._gates[source.name] = gate
+        self._sources.append(
+            SourceView(
+                name=source.name,
+                puller=source.settings.puller,
+                account=source.settings.account,
+                wait_s=source.settings.wait_s,
+                tally=tally,
+                gate=gate,
+                expires_at=lambda: getattr(source.credentials, "expires_at", None),
+            )
+        )
         for number in range(1, source.settings.threads + 1):
             name = f"{source.name}/{number}"
             pulse = Pulse(name, self._clock)
@@ -166,9 +234,11 @@ class Daemon:
                 stopping=self._stopping,
                 clock=self._clock,
                 trace=self._trace,
+                batch_size=batch_size,
+                sift=trial.sift,
             )
             self._pulses.append(pulse)
-            self._workers.append(worker)
+            self._cancels.append(worker.cancel)
             self._add_thread(name, worker.run)
 
     def _keep_house(self, store: Store) -> None:
@@ -186,6 +256,29 @@ class Daemon:
         self._pulses.append(pulse)
         self._add_thread(pulse.name, house.run)
 
+    def _reconcile(self, store: Store) -> None:
+        settings = self._settings.reconcile
+        part = Part(
+            store=store,
+            schedule=schedule(settings),
+            per_second=settings.max_per_second,
+            instance=self._instance,
+            store_gate=self._store_gate,
+            stopping=self._stopping,
+            clock=self._clock,
+        )
+        for query in assembly.plan_queries(self._settings, self._clock):
+            pulse = Pulse(f"query/{query.account}", self._clock)
+            reconciler = Reconciler(
+                part, provider=query.provider, account=query.account, api=query.api, pulse=pulse
+            )
+            self._pulses.append(pulse)
+            self._cancels.append(reconciler.cancel)
+            self._add_thread(pulse.name, reconciler.run)
+        pulse = Pulse("losses", self._clock)
+        self._pulses.append(pulse)
+        self._add_thread(pulse.name, Losses(part, pulse=pulse).run)
+
     def _add_thread(self, name: str, target: Callable[[], None]) -> None:
         # Daemon threads: one that hangs must not keep the process after the drain's time is up.
         self._threads.append(threading.Thread(target=target, name=name, daemon=True))
@@ -200,10 +293,10 @@ class Daemon:
     def _drain(self) -> int:
         self._systemd.notify("STOPPING=1")
         _log.info("daemon.stopping")
-        for worker in self._workers:
-            worker.cancel()
-        for source in self._plans:
-            source.credentials.cancel()
+        if self._http is not None:
+            self._http.begin_stop()
+        for cancel in self._cancels:
+            cancel()
         until = self._clock.monotonic() + DRAIN_S
         for thread in self._threads:
             thread.join(max(0.0, until - self._clock.monotonic()))

@@ -75,6 +75,12 @@ class Gate:
     def is_open(self) -> bool:
         return self._failures == 0
 
+    @property
+    def closed_s(self) -> float:
+        """How many seconds the outage has lasted; 0 if there is none."""
+        with self._lock:
+            return self._clock.monotonic() - self._began_at if self._failures else 0.0
+
     def wait_open(
         self, stopping: threading.Event, waiting: Callable[[], None] = do_nothing
     ) -> bool:

@@ -8,7 +8,7 @@ API refused is a row too, and `failed`; what was never answered is `awaited` und
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -22,6 +22,7 @@ from receiptd.providers.fields import BIZ_ID_MAX, OUT_ID_MAX, PHONE_MAX, require
 from receiptd.providers.sends import SIGN_MAX, is_synthetic, told
 from receiptd.store import SaveResult
 from receiptd.store.merge import Key, key
+from receiptd.store.plan import FIRST_AFTER
 
 OWN = "own"  # our own shape, where an API's name is expected
 COLUMNS = (
@@ -38,7 +39,9 @@ _FIRST_PAUSE_S = 0.2  # then twice as long each time
 class SendSaver(Protocol):
     """The part of the store that the ledger needs."""
 
-    def record_sends(self, sends: Sequence[Receipt], settled: Sequence[Key] = ()) -> SaveResult:
+    def record_sends(
+        self, sends: Sequence[Receipt], settled: Sequence[Key] = (), *, ask_after: timedelta
+    ) -> SaveResult:
         """Return once `sends` are durable and the open rows of `settled` are gone. Raises
         StoreUnavailable or StoreRejected, having stored nothing."""
         ...
@@ -110,13 +113,21 @@ class Ledger:
     """Books sends. Thread-safe: it has no state of its own."""
 
     def __init__(
-        self, store: SendSaver, accounts: Mapping[str, Books], clock: Clock, *, attempts: int = 2
+        self,
+        store: SendSaver,
+        accounts: Mapping[str, Books],
+        clock: Clock,
+        *,
+        attempts: int = 2,
+        ask_after: timedelta = FIRST_AFTER,
     ) -> None:
-        """`accounts` by their names; `attempts` is how often a busy database is tried."""
+        """`accounts` by their names; `attempts` is how often a busy database is tried; `ask_after`
+        the send, reconciliation first asks about it."""
         self._store = store
         self._accounts = accounts
         self._clock = clock
         self._attempts = attempts
+        self._ask_after = ask_after
 
     def record(
         self,
@@ -210,12 +221,15 @@ class Ledger:
         pause = _FIRST_PAUSE_S
         for _ in range(self._attempts - 1):
             try:
-                return self._store.record_sends(receipts, settled)
+                return self._record(receipts, settled)
             except StoreUnavailable:
                 # A daemon that writes all the time, or a deadlock: the next moment is another.
                 self._clock.wait(threading.Event(), pause)
                 pause *= 2
-        return self._store.record_sends(receipts, settled)
+        return self._record(receipts, settled)
+
+    def _record(self, receipts: Sequence[Receipt], settled: Sequence[Key]) -> SaveResult:
+        return self._store.record_sends(receipts, settled, ask_after=self._ask_after)
 
 
 def _own(

@@ -48,6 +48,9 @@ EVENTS: Mapping[str, Event] = {
     "batch.committed": _event("debug", "pulled changed duplicate quarantined lag_s took_s"),
     "ack.failed": _event("warning", "count code error http"),
     "ack.expired": _event("warning", "acked expired"),
+    "batch.shrunk": _event("warning", "acked expired batch_size"),
+    "batch.restored": _event("info", "batch_size"),
+    "trial.failed": _event("warning", "error"),
     "envelope.quarantined": _event("warning", "envelope_id reason count pull_count"),
     "envelope.failed": _event("error", "envelope_id"),
     "source.progress": _event(
@@ -63,6 +66,21 @@ EVENTS: Mapping[str, Event] = {
     "migration.applied": _event("info", "revision took_s"),
     "housekeeping.finished": _event("info", "journal receipts progress complete took_s"),
     "housekeeping.failed": _event("warning", "error"),
+    "rollups.filling": _event("info"),
+    "rollups.filled": _event("info", "blocks"),
+    "rollups.failed": _event("warning", "error"),
+    "query.failed": _event("warning", "error code http"),
+    "query.recovered": _event("info", "outage_s attempts"),
+    "reconcile.progress": _event(
+        "info", "answered waiting nothing undecided unavailable refused put_off"
+    ),
+    "reconcile.failed": _event("warning", "error"),
+    "sends.lost": _event("warning", "count"),
+    "audit.failed": _event("warning", "error code http"),
+    "audit.differs": _event("warning", "day provider_total held_total"),
+    "http.started": _event("info", "listen"),
+    "http.refused": _event("warning", "remote subject"),
+    "http.failed": _event("error", "method"),
     "library.warned": _event("warning", "logger text"),
 }
 

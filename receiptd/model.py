@@ -34,6 +34,9 @@ RANK: dict[Status, int] = {
     Status.DELIVERED: 4,
 }
 
+# What may still be heard of: reconciliation asks about these, and they end as LOST if nobody knows.
+OPEN = (Status.AWAITED, Status.PENDING)
+
 
 class ErrClass(StrEnum):
     """What an err_code means, in ten words."""
@@ -91,8 +94,21 @@ class Reason(StrEnum):
     UNKNOWN_SHAPE = "unknown_shape"  # JSON, but none of the known messages
     MISSING_FIELD = "missing_field"
     BAD_FIELD = "bad_field"
+    KILLS_READER = "kills_reader"  # whoever read it died or hung (trial.py); it was not read again
     STORE_REJECTED = "store_rejected"  # the database refused this row's data
     UNEXPECTED_ERROR = "unexpected_error"  # a bug of ours; health turns red
+
+
+# Sources of journal rows that no broker brought: answers to reconciliation (with the account's name
+# behind it), reconciliation's own word, and files that were replayed.
+QUERY_SOURCE = "query:"
+RECONCILE_SOURCE = "reconcile"
+REPLAY_SOURCE = "replay"
+
+# Reasons of such rows. They are answers, and no quarantine.
+NOTHING_FOUND = "nothing_found"
+UNDECIDED = "undecided"
+WINDOW_CLOSED = "window_closed"
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ commit.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -54,18 +55,28 @@ class Processed(msgspec.Struct, frozen=True):
     records: int  # understood
     changed: int  # records that made or changed a row; the rest were duplicates
     quarantined: int  # journal rows that could not be understood
+    refused: Sequence[Entry] = ()  # those rows
+    reported_at: datetime | None = None  # the earliest of the receipts'
 
 
 class Pipeline:
     """Processes the batches of one source. Thread-safe: it has no state of its own."""
 
     def __init__(
-        self, *, context: Context, normalize: Normalizer, store: Saver, clock: Clock
+        self,
+        *,
+        context: Context,
+        normalize: Normalizer,
+        store: Saver,
+        clock: Clock,
+        understood: Outcome = Outcome.STORED,
     ) -> None:
+        """`understood` is the outcome of an entry with a record: a replay has its own."""
         self._context = context
         self._normalize = normalize
         self._store = store
         self._clock = clock
+        self._understood = understood
 
     def process(self, envelopes: Sequence[Envelope]) -> Processed:
         """Store a batch and return what may now be acked: all of it.
@@ -86,7 +97,7 @@ class Pipeline:
 
     def _read(self, envelope: Envelope) -> list[Entry]:
         try:
-            return read(envelope, self._context, self._normalize, self._clock)
+            return read(envelope, self._context, self._normalize, self._clock, self._understood)
         except Exception:
             _log.error("envelope.failed", envelope_id=envelope.envelope_id, exc_info=True)
             return [self._unreadable(envelope, Reason.UNEXPECTED_ERROR)]
@@ -134,10 +145,18 @@ class Pipeline:
             records=sum(map(len, entries)) - len(refused),
             changed=changed,
             quarantined=len(refused),
+            refused=refused,
+            reported_at=_earliest_report(entries),
         )
 
 
-def read(envelope: Envelope, context: Context, normalize: Normalizer, clock: Clock) -> list[Entry]:
+def read(
+    envelope: Envelope,
+    context: Context,
+    normalize: Normalizer,
+    clock: Clock,
+    understood: Outcome = Outcome.STORED,
+) -> list[Entry]:
     """Return the journal entries of one envelope: a record each, or the reason why not. At least
     one."""
     if envelope.flaw is not None:
@@ -161,12 +180,18 @@ def read(envelope: Envelope, context: Context, normalize: Normalizer, clock: Clo
                 part=part.index,
                 body=part.body,
                 kind=_KINDS[type(record)],
-                outcome=Outcome.STORED,
+                outcome=understood,
                 received_at=clock.now(),
                 record=record,
             )
         )
     return entries
+
+
+def _earliest_report(entries: Sequence[list[Entry]]) -> datetime | None:
+    records = (entry.record for group in entries for entry in group)
+    times = [one.reported_at for one in records if isinstance(one, Receipt)]
+    return min(filter(None, times), default=None)
 
 
 def _quarantined(envelope: Envelope, part: int, body: bytes, reason: str, clock: Clock) -> Entry:

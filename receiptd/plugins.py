@@ -16,7 +16,18 @@ PROVIDERS = "receiptd.providers"
 # What a plug-in must have to be worth a try; the rest of the contract is in `receiptd.testing`.
 _NEEDED = {
     PULLERS: ("problems", "open"),
-    PROVIDERS: ("name", "normalizers", "default_message_type", "problems", "credentials"),
+    PROVIDERS: (
+        "name",
+        "normalizers",
+        "default_message_type",
+        "send_readers",
+        "receipts_provider",
+        "problems",
+        "credentials",
+        "refusal",
+        "open_query",
+        "open_send",
+    ),
 }
 
 

@@ -10,6 +10,7 @@ import msgspec
 from receiptd.clock import Clock
 from receiptd.errors import StoreError
 from receiptd.log import get_logger
+from receiptd.metrics import Lags
 from receiptd.model import Envelope
 from receiptd.pipeline import Processed
 from receiptd.store import Store
@@ -32,6 +33,7 @@ class Counts(msgspec.Struct, kw_only=True):
     acked: int = 0
     ack_expired: int = 0
     ack_failed: int = 0
+    in_flight: int = 0  # pulled, and neither acked nor given up
     last_pull_at: datetime | None = None
     last_commit_at: datetime | None = None
 
@@ -50,6 +52,7 @@ class Tally:
         self._publish_at = clock.monotonic()
         self._log_at = clock.monotonic() + _LOG_EVERY_S
         self._log = get_logger(source=source)
+        self.lags = Lags()
 
     def pulled(self, envelopes: Sequence[Envelope]) -> None:
         """Count a poll that returned, empty or not."""
@@ -57,15 +60,19 @@ class Tally:
         with self._lock:
             self._counts.pulled += len(envelopes)
             self._counts.redelivered += again
+            self._counts.in_flight += len(envelopes)
             self._counts.last_pull_at = self._clock.now()
 
     def committed(self, processed: Processed, seconds: float) -> None:
         """Count a batch that is durable; it took `seconds`."""
+        now = self._clock.now()
+        times = [one.envelope.enqueued_at for one in processed.committed]
+        self.lags.committed(now, min(filter(None, times), default=None), processed.reported_at)
         with self._lock:
             self._counts.records += processed.records
             self._counts.changed += processed.changed
             self._counts.quarantined += processed.quarantined
-            self._counts.last_commit_at = self._clock.now()
+            self._counts.last_commit_at = now
         self._log.debug(
             "batch.committed",
             pulled=len(processed.committed),
@@ -81,6 +88,11 @@ class Tally:
             self._counts.acked += acked
             self._counts.ack_expired += expired
             self._counts.ack_failed += failed
+
+    def released(self, envelopes: Sequence[Envelope]) -> None:
+        """Count envelopes that are out of hand: acked, or left to come again."""
+        with self._lock:
+            self._counts.in_flight -= len(envelopes)
 
     def counts(self) -> Counts:
         """Return a copy of the counts."""

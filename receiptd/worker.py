@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from receiptd.batch_size import BatchSize
 from receiptd.clock import Clock
 from receiptd.errors import SourceCancelled, SourceError, SourceRefused
 from receiptd.gate import Attempt, Gate
@@ -29,6 +30,7 @@ _SHORT_POLL_PAUSE_S = 1.0
 # puller promises its wait and 10 s more; the database's own limits are 5 to 10 s a statement.
 _PULL_ALLOWANCE_S = 15.0
 _STORE_ALLOWANCE_S = 45.0
+_SIFT_ALLOWANCE_S = 60.0
 _ACK_ALLOWANCE_S = 20.0
 # What an outage of a source began with.
 _PULL, _ACK = "pull", "ack"
@@ -52,6 +54,11 @@ def no_trace(point: str) -> None:
     """Do nothing; the crash tests pass a function that dies at a named point instead."""
 
 
+def all_of_them(envelopes: list[Envelope]) -> list[Envelope]:
+    """Return the envelopes: none is suspected of killing whoever reads it."""
+    return envelopes
+
+
 class Worker:
     """One thread's work on one source."""
 
@@ -69,7 +76,10 @@ class Worker:
         stopping: threading.Event,
         clock: Clock,
         trace: Callable[[str], None] = no_trace,
+        batch_size: BatchSize | None = None,
+        sift: Callable[[list[Envelope]], list[Envelope]] = all_of_them,
     ) -> None:
+        """`batch_size` is shared by the threads of a source; `sift` is `Trial.sift`."""
         self._open_puller = open_puller
         self._pipeline = pipeline
         self._pace = pace
@@ -80,7 +90,10 @@ class Worker:
         self._stopping = stopping
         self._clock = clock
         self._trace = trace
+        self._batch_size = batch_size or BatchSize(source, pace.batch_size)
+        self._sift = sift
         self._puller: Puller | None = None
+        self._has_pulled = False
         self._log = get_logger(source=source)
 
     def run(self) -> None:
@@ -126,12 +139,25 @@ class Worker:
 
     def _take_batch(self, attempt: Attempt) -> float:
         """Pull, process and ack; return how long to wait before the next pull."""
-        wait_s = min(self._pace.wait_s, _PROBE_WAIT_S) if attempt.probe else self._pace.wait_s
+        # The first one, too: whether the source answers at all is known at once.
+        brief = attempt.probe or not self._has_pulled
+        wait_s = min(self._pace.wait_s, _PROBE_WAIT_S) if brief else self._pace.wait_s
         self._trace("before_pull")
         envelopes, took_s = self._pull(wait_s)
         if not envelopes:
             return self._came_empty(attempt, wait_s, took_s)
         self._trace("after_pull")
+        try:
+            return self._finish(attempt, envelopes)
+        finally:
+            self._tally.released(envelopes)
+
+    def _finish(self, attempt: Attempt, envelopes: list[Envelope]) -> float:
+        """Process and ack a batch; return how long to wait before the next pull."""
+        self._pulse.beat(_SIFT_ALLOWANCE_S)
+        envelopes = self._sift(envelopes)
+        if not envelopes:
+            return 0.0  # there was no time to try any: not acked, they come again
         processed = self._process(envelopes)
         if processed is None:
             return 0.0  # told to stop while the database was away: not acked, it comes again
@@ -147,13 +173,14 @@ class Worker:
                 self._log.warning("ack.expired", acked=0, expired=len(envelopes))
             return 0.0
         self._source_well(attempt)
-        return self._pace.pace_s if len(envelopes) < self._pace.batch_size else 0.0
+        return self._pace.pace_s if len(envelopes) < self._batch_size.current else 0.0
 
     def _pull(self, wait_s: float) -> tuple[list[Envelope], float]:
         assert self._puller is not None
         self._pulse.beat(wait_s + _PULL_ALLOWANCE_S)
         began_at = self._clock.monotonic()
-        envelopes = self._puller.pull(self._pace.batch_size, wait_s)
+        envelopes = self._puller.pull(self._batch_size.current, wait_s)
+        self._has_pulled = True
         self._tally.pulled(envelopes)
         return envelopes, self._clock.monotonic() - began_at
 
@@ -189,7 +216,9 @@ class Worker:
             self._tally.acked(acked=0, expired=late, failed=len(alive))
             raise
         self._trace("after_ack")
-        self._tally.acked(acked=result.acked, expired=result.expired + late, failed=result.failed)
+        expired = result.expired + late
+        self._tally.acked(acked=result.acked, expired=expired, failed=result.failed)
+        self._batch_size.acked(acked=result.acked, expired=expired)
         return result.acked
 
     def _came_empty(self, attempt: Attempt, wait_s: float, took_s: float) -> float:

@@ -11,6 +11,10 @@ from tests.canaries import CANARIES
 # Secrets and phones that run through the tests, the sandbox's keys among them.
 _NEVER_LOGGED = (*CANARIES, "testSK", "topSecret", "13900000001")
 
+_FROM_OUTSIDE = (
+    "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES",
+)  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def everything_is_logged() -> None:
@@ -35,10 +39,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def no_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own RECEIPTD_… variables and systemd's out of the tests."""
+    """Keep the developer's RECEIPTD_… variables, systemd's and the language out of the tests."""
     for name in list(os.environ):
-        if name.upper().startswith("RECEIPTD_") or name in (
-            "CREDENTIALS_DIRECTORY",
-            "NOTIFY_SOCKET",
-        ):
+        if name.upper().startswith("RECEIPTD_") or name in _FROM_OUTSIDE:
             monkeypatch.delenv(name)

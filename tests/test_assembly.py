@@ -79,3 +79,58 @@ def test_everything_that_is_wrong_is_told_at_once():
         "sources.c.topic",
         "sources.c.group",
     }
+
+
+LIVE = AccountSettings(
+    provider="polyv", app_id="id", app_secret=SecretStr("secret"), receipts_account="main"
+)
+
+
+def live(receipts_account):
+    return LIVE.model_copy(update={"receipts_account": receipts_account})
+
+
+def receipts_account_problem(accounts):
+    with pytest.raises(ConfigError) as caught:
+        plans(accounts, {})
+    [problem] = caught.value.problems
+    assert problem.place == "accounts.live.receipts_account"
+    return problem
+
+
+def test_a_receipts_account_is_one_of_the_provider_that_brings_the_receipts():
+    assert plans({"main": ALIYUN, "live": LIVE}, {}) == []
+
+    problem = receipts_account_problem({"main": ALIYUN, "shop": SHOP, "live": live("shop")})
+    assert problem.rule.startswith("must be an account of the provider aliyun")
+    assert (problem.value, problem.cure) == ("'shop'", "one of: main")
+
+
+@pytest.mark.parametrize("other", ["live", "nobody"])
+def test_a_receipts_account_is_another_one_that_is_configured(other):
+    problem = receipts_account_problem({"live": live(other)})
+
+    assert problem.cure == "configure one of aliyun"
+
+
+def test_a_receipts_account_whose_own_provider_is_a_mistake_is_no_second_problem():
+    accounts = {"main": AccountSettings(provider="alyun"), "live": LIVE}
+
+    assert problems(accounts, {}) == {"accounts.main.provider"}
+
+
+def test_a_receipts_account_means_nothing_where_the_provider_brings_its_own_receipts():
+    other = ALIYUN.model_copy(update={"receipts_account": "shop"})
+
+    assert plans({"main": other, "shop": SHOP}, {}) == []
+
+
+def test_without_a_receipts_account_sends_are_not_reconciled_which_is_said_and_no_error():
+    settings = Settings(accounts={"main": ALIYUN, "live": live("")})
+
+    assert assembly.plan(settings, ManualClock()) == []
+    [remark] = assembly.remarks(settings)
+    assert remark.place == "accounts.live.receipts_account"
+    assert "cannot be reconciled" in remark.rule
+    assert "aliyun account" in remark.cure
+    assert assembly.remarks(Settings(accounts={"main": ALIYUN, "live": LIVE})) == []

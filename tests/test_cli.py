@@ -109,68 +109,6 @@ def test_run_without_a_source_says_so(folder: Path) -> None:
     assert not (folder / "x.db").exists()
 
 
-def test_the_shipped_configuration_passes_the_check(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["check", "--config", str(ROOT / "config.toml")])
-
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    assert code == exit_codes.OK
-    assert captured.out.startswith("OK  configuration\n")
-
-
-def test_check_prints_its_result_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "config.toml").write_text('[log]\nlevel = "loud"\n')
-
-    assert main(["check", "--json"]) == exit_codes.CONFIG
-
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    assert json.loads(captured.out) == {
-        "ok": False,
-        "passed": [],
-        "problems": [
-            {
-                "place": "log.level",
-                "rule": "must be one of 'debug', 'info', 'warning' or 'error'",
-                "value": "'loud'",
-                "cure": "",
-            }
-        ],
-    }
-
-
-def test_check_prints_the_schema_without_a_configuration(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["check", "--schema"]) == exit_codes.OK
-    assert json.loads(capsys.readouterr().out)["properties"]["sources"]
-
-
-def test_check_finds_what_the_plug_ins_and_the_database_say(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "config.toml").write_text(
-        """
-        [database]
-        upgrade_on_start = false
-        [accounts.main]
-        provider = "tencent"
-        [sources.s]
-        puller = "kafka"
-        account = "main"
-        """
-    )
-
-    assert main(["check"]) == exit_codes.CONFIG
-
-    err = capsys.readouterr().err
-    assert "accounts.main.provider: no such provider is installed (is: 'tencent')" in err
-    assert "installed: aliyun, jushita" in err
-    assert "sources.s.puller: no such puller is installed (is: 'kafka')" in err
-    assert "installed: mns, rocketmq" in err
-    assert "run `receiptd db upgrade`" in err
-
-
 def test_the_database_is_upgraded_and_says_its_revision(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import create_engine, delete, update
+from sqlalchemy import create_engine, delete, insert, update
 
 from receiptd.clock import SystemClock
 from receiptd.demo import account as accounts
@@ -38,15 +39,13 @@ def engine(tmp_path):
     engine.dispose()
 
 
-def sent():
+def sent(lost=()):
     return [
         accounts.Sent(
             api="SendSms",
-            provider="aliyun",
-            account="main",
-            biz_id=f"90000000{number:010d}^0",
-            phone=f"+86139{number:08d}",
-            fate="failed" if number == 3 else "delivered",
+            key=(f"90000000{number:010d}^0", f"+86139{number:08d}", "aliyun", "main"),
+            outcome="failed" if number == 3 else "delivered",
+            is_lost=number in lost,
         )
         for number in range(10)
     ]
@@ -75,14 +74,44 @@ def test_an_account_is_not_true_if_anything_is_left_over(engine, changes):
     assert not close(engine, sent(), **changes).is_true
 
 
-def test_a_lost_receipt_is_missing(engine):
+def test_a_send_without_a_row_is_missing(engine):
     with engine.begin() as connection:
         connection.execute(delete(receipts).where(receipts.c.out_id == "order-7"))
 
     account = close(engine, sent())
 
     assert not account.is_true
-    assert [one.biz_id for one in account.missing] == ["900000000000000007^0"]
+    assert [one.key[0] for one in account.missing] == ["900000000000000007^0"]
+
+
+@pytest.mark.parametrize("status", ["awaited", "pending", "lost"])
+def test_a_send_whose_end_is_not_known_is_missing(engine, status):
+    with engine.begin() as connection:
+        connection.execute(update(receipts).values(status=status).where(receipts.c.id == 8))
+
+    account = close(engine, sent())
+
+    assert not account.is_true
+    assert len(account.missing) == 1
+    assert accounts.landed(engine, accounts.Mark()) == (10 if status == "lost" else 9)
+
+
+def test_a_lost_receipt_must_be_found_by_a_query(engine):
+    before = close(engine, sent(lost=[7]))
+    with engine.begin() as connection:
+        found = receipts.c.out_id == "order-7"
+        connection.execute(update(receipts).values(origin="query").where(found))
+        row = {"encoding": "text", "kind": "receipt", "outcome": "stored", "body": "{}"}
+        where = {"source": "query:main", "envelope_id": "q1", "part": 0}
+        connection.execute(insert(journal).values(received_at=datetime.now(UTC), **row, **where))
+
+    account = close(engine, sent(lost=[7]))
+
+    assert not before.is_true
+    assert [one.key[0] for one in before.not_found] == ["900000000000000007^0"]
+    assert account.is_true
+    assert account.queried == {"SendSms": 1}
+    assert (account.journal_rows, account.duplicates) == (before.journal_rows, 0)
 
 
 def test_a_wrong_status_and_a_row_that_nobody_sent_are_told(engine):
@@ -130,6 +159,11 @@ def test_the_demonstration_accounts_for_every_send_on_each_database(tmp_path, ki
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert "kill -9 " in result.stdout
+    for api in ("SendSms", "SendBatchSms", "polyv", "jushita"):
+        assert f"│ {api} " in result.stdout
+    told = " ".join(result.stdout.split())
+    assert "139****0001 never came; found by QuerySendDetails after" in told
+    assert "139****0002 never came; found by alibaba.aliqin.ta.sms.num.query after" in told
     assert "early acks      0" in result.stdout
     assert "lost            0" in result.stdout
     assert "Every send is accounted for." in result.stdout

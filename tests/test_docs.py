@@ -1,7 +1,8 @@
-"""The documents say what the program does: commands, keys, exit codes."""
+"""The documents say what the program does: commands, keys, exit codes, metrics, events."""
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 
 from receiptd.cli import exit_codes
 from receiptd.cli.app import command
+from receiptd.clock import SystemClock
 from receiptd.config import Settings
 from receiptd.config.loading import load
 from receiptd.config.settings import Table, is_table_of_tables, table_model
 from receiptd.log import EVENTS
+from receiptd.metrics import Metrics, Open
+from tests.test_cli_help import walk
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -33,19 +37,26 @@ def keys() -> list[str]:
 
 
 def commands() -> list[str]:
-    """Return every command's full name."""
-    return [name for name, _ in walk(command(), "receiptd") if name not in _GROUPS]
+    """Return the full name of every command that is no group."""
+    found = walk(command())
+    return [name for name, one in found if not hasattr(one, "commands")]
 
 
-_GROUPS = {"receiptd", "receiptd db"}
+class _NothingYet:
+    """What an empty database says."""
+
+    open: Mapping[str, Open] = {}
+    quarantined: Mapping[str, int] = {}
+    notify_pending: Mapping[str, int] = {}
 
 
-def walk(group: Any, name: str) -> list[tuple[str, Any]]:
-    """Return all commands and groups from `group` down, with their full names."""
-    found = [(name, group)]
-    for key, one in getattr(group, "commands", {}).items():
-        found += walk(one, f"{name} {key}")
-    return found
+def metrics() -> list[str]:
+    """Return the metrics of our own; those of the process are Prometheus' client's."""
+    counted = Metrics(SystemClock())
+    counted.learned(_NothingYet())
+    text = counted.text().decode()
+    names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
+    return [name for name in names if not name.startswith("receiptd_process_")]
 
 
 def uncommented() -> dict[str, Any]:
@@ -91,27 +102,15 @@ def test_every_key_of_the_shipped_configuration_has_a_comment(key: str) -> None:
 _PLAIN = {"topic"}
 
 
-def test_tables_without_effect_say_so() -> None:
-    text = CONFIG.read_text()
-
-    for table in ("[reconcile]", "[http]", "# [notify.app]"):
-        [line] = [line for line in text.splitlines() if line.startswith(table)]
-        assert line.endswith("takes effect in a later version") or "later version;" in line
+# The tables of a later version: named here, so that one that takes effect cannot go on denying it.
+_WITHOUT_EFFECT = ["# [notify.app]"]
 
 
-@pytest.mark.parametrize("name", [name for name, _ in walk(command(), "receiptd")])
-def test_every_command_has_help_and_an_example(name: str) -> None:
-    [one] = [one for found, one in walk(command(), "receiptd") if found == name]
+def test_the_tables_without_effect_say_so_and_no_others() -> None:
+    lines = CONFIG.read_text().splitlines()
+    saying = [line for line in lines if "later version" in line and re.match(r"(# )?\[", line)]
 
-    assert one.help
-    assert re.search(r"^Example: receiptd ", one.epilog)
-
-
-@pytest.mark.parametrize("name", commands())
-def test_every_example_is_of_its_command(name: str) -> None:
-    [one] = [one for found, one in walk(command(), "receiptd") if found == name]
-
-    assert name in one.epilog
+    assert [line.partition("]")[0] + "]" for line in saying] == _WITHOUT_EFFECT
 
 
 # --- the README ---
@@ -138,6 +137,16 @@ def test_the_readme_names_every_configuration_key(readme: str, key: str) -> None
 @pytest.mark.parametrize(("code", "meaning"), list(exit_codes.MEANINGS.items()))
 def test_the_readme_names_every_exit_code(readme: str, code: int, meaning: str) -> None:
     assert re.search(rf"\| *`?{code}`? *\|.*{re.escape(meaning.split()[0])}", readme)
+
+
+@pytest.mark.parametrize("name", metrics())
+def test_the_readme_names_every_metric(readme: str, name: str) -> None:
+    assert f"`{name}`" in readme
+
+
+def test_there_are_metrics() -> None:
+    assert "receiptd_build_info" in metrics()
+    assert len(metrics()) > 10
 
 
 def logged_events() -> list[str]:

@@ -228,7 +228,9 @@ class Busy:
         self.times = times
         self.calls = 0
 
-    def record_sends(self, sends: Sequence[Receipt], settled: Sequence[Key] = ()) -> SaveResult:
+    def record_sends(
+        self, sends: Sequence[Receipt], settled: Sequence[Key] = (), *, ask_after: timedelta
+    ) -> SaveResult:
         self.calls += 1
         if self.calls <= self.times:
             raise StoreUnavailable("locked")
@@ -334,7 +336,9 @@ class Picky:
         self.calls = calls
         self.held: list[str] = []
 
-    def record_sends(self, sends: Sequence[Receipt], settled: Sequence[Key] = ()) -> SaveResult:
+    def record_sends(
+        self, sends: Sequence[Receipt], settled: Sequence[Key] = (), *, ask_after: timedelta
+    ) -> SaveResult:
         self.calls -= 1
         if self.calls < 0:
             raise StoreUnavailable("away")

@@ -1,5 +1,7 @@
 """The counts of a source: what the progress table and the log are told, and when."""
 
+from datetime import timedelta
+
 import msgspec
 import pytest
 from structlog.testing import capture_logs
@@ -85,3 +87,26 @@ def test_an_idle_source_logs_no_summary_and_a_busy_one_a_line_a_minute(tally, cl
     summaries = [line for line in lines if line["event"] == "source.progress"]
     assert len(summaries) == 1
     assert summaries[0]["pulled"] == 1
+
+
+def test_what_is_in_flight_was_pulled_and_not_released(tally):
+    envelopes = [envelope(b"{}", "m1"), envelope(b"{}", "m2")]
+    tally.pulled(envelopes)
+    pulled = tally.counts().in_flight
+    tally.released(envelopes)
+
+    assert (pulled, tally.counts().in_flight) == (2, 0)
+
+
+def test_a_batch_is_as_late_as_its_oldest(tally, clock):
+    times = [clock.now() - timedelta(seconds=seconds) for seconds in (5, 40, 9)]
+    committed = [
+        Committed(msgspec.structs.replace(envelope(b"{}"), enqueued_at=at)) for at in (*times, None)
+    ]
+    reported_at = clock.now() - timedelta(hours=1)
+    tally.committed(
+        Processed(committed, records=4, changed=4, quarantined=0, reported_at=reported_at), 0.01
+    )
+
+    assert tally.lags.queue.buckets()[1] == 40
+    assert tally.lags.receipt.buckets()[1] == 3600

@@ -402,3 +402,33 @@ def test_the_pulse_is_late_only_when_a_step_takes_longer_than_it_promised(rig, q
     rig.clock.advance(3600)
 
     assert rig.pulse.is_late
+
+
+def test_the_first_poll_is_brief_so_that_a_source_is_soon_known_to_answer(rig):
+    began_at = rig.clock.monotonic()
+    rig.worker.run_once()
+    first = rig.clock.monotonic() - began_at
+    rig.worker.run_once()
+
+    assert first == 1
+    assert rig.clock.monotonic() - began_at == 31
+
+
+def test_nothing_is_in_flight_after_a_batch_whatever_became_of_it(rig, queue):
+    queue.put(sms_report(1))
+    rig.puller.ack_faults.append(SourceUnavailable("timeout"))
+    rig.worker.run_once()
+    queue.put(sms_report(2))
+    rig.drain()
+
+    assert rig.tally.counts().in_flight == 0
+    assert rig.tally.counts().pulled > 1
+
+
+def test_the_lag_is_counted_from_the_carriers_report(rig, queue):
+    queue.put(sms_report(1))
+    rig.worker.run_once()
+
+    buckets, seconds = rig.tally.lags.receipt.buckets()
+    assert dict(buckets)["+Inf"] == 1
+    assert seconds >= 0

@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     except ReceiptdError as exc:
-        _complain(str(exc))
+        from receiptd.cli import languages
+
+        _complain(languages.error(exc))
         return exit_code(exc)
     except Exception as exc:
         _report_bug(exc, with_traceback="--debug" in arguments)
@@ -65,12 +67,14 @@ def _report_bug(exc: Exception, *, with_traceback: bool) -> None:
         _print("".join(traceback.format_exception(exc)).rstrip())
         return
     from receiptd import masking
+    from receiptd.cli import languages
 
     frames = masking.exception(exc)["frames"]
     where = frames[-1] if isinstance(frames, list) and frames else "nowhere"
-    _print(
-        f"receiptd: a bug: {type(exc).__name__} at {where} (`receiptd --debug …` shows all of it)"
+    told = languages.translated(
+        f"a bug: {type(exc).__name__} at {where} (`receiptd --debug …` shows all of it)"
     )
+    _print(f"receiptd: {told}")
 
 
 def _print(line: str) -> None:

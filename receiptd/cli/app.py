@@ -5,7 +5,25 @@ from typing import Annotated, Any
 import typer
 
 from receiptd import __version__
-from receiptd.cli import check, db, demo, run, sandbox, sends
+from receiptd.cli import (
+    audit,
+    check,
+    db,
+    demo,
+    erase,
+    explain,
+    export,
+    health,
+    languages,
+    quarantine,
+    reconcile,
+    replay,
+    run,
+    sandbox,
+    send,
+    sends,
+    status,
+)
 
 
 def command() -> Any:
@@ -13,15 +31,34 @@ def command() -> Any:
     app = typer.Typer(
         epilog="Example: receiptd demo",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(_root)
-    for group in (demo, run, check, sends, db, sandbox):
+    for group in (
+        demo,
+        run,
+        check,
+        status,
+        health,
+        explain,
+        send,
+        sends,
+        reconcile,
+        audit,
+        replay,
+        quarantine,
+        db,
+        sandbox,
+        export,
+        erase,
+    ):
         group.register(app)
-    return typer.main.get_command(app)
+    program = typer.main.get_command(app)
+    languages.summarize(program)
+    return program
 
 
 def _print_version(given: bool) -> None:

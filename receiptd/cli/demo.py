@@ -13,9 +13,10 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    messages: Annotated[int, typer.Option(min=1, metavar="COUNT", help="How many SMS to send.")] = (
-        1000
-    ),
+    # From 10 on, each of the four send APIs is called.
+    messages: Annotated[
+        int, typer.Option(min=10, metavar="COUNT", help="How many SMS to send.")
+    ] = 1000,
     seed: Annotated[
         int, typer.Option(metavar="NUMBER", help="The same number gives the same run.")
     ] = 1,
@@ -28,9 +29,10 @@ def demo(
 ) -> None:
     """Show receiptd at work, on loopback and SQLite (or $RECEIPTD_DATABASE__URL).
 
-    Starts the sandbox and the daemon, sends SMS, lets receipts arrive, and ends with a table that
-    accounts for every send. Needs no account, no network and no configuration. Exits 0 only if
-    every send is accounted for.
+    Starts the sandbox and the daemon, sends SMS through all four send APIs, kills and restarts the
+    daemon half way, and loses two receipts on purpose, which reconciliation finds. Ends with a
+    table that accounts for every send. Needs no account, no network and no configuration. Exits 0
+    only if every send is accounted for, and both were found.
     """
     from receiptd import demo as show
 

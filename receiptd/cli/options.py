@@ -1,6 +1,7 @@
 """What several commands share: their options, and how they come to the configuration."""
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,3 +37,16 @@ def open_database(settings: "Settings") -> "Store":
     from receiptd.store import open_store
 
     return open_store(settings.database.url.get_secret_value(), SystemClock())
+
+
+def time_option(text: str | None, option: str) -> datetime | None:
+    """Return a time as UTC; a day alone is its beginning in China. Raises typer.BadParameter."""
+    from receiptd.ledger_import import moment
+
+    if text is None:
+        return None
+    found = moment(f"{text} 00:00:00" if len(text) == len("2026-05-06") else text)
+    if found is None:
+        cure = "write 2026-05-06, 2026-05-06 15:08:09 (both China's time) or with a zone: "
+        raise typer.BadParameter(cure + "2026-05-06T15:08:09+08:00", param_hint=option)
+    return found

@@ -4,14 +4,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from receiptd.cli import exit_codes
-from receiptd.cli.options import ConfigOption, load_settings, open_database
+from receiptd.cli.options import ConfigOption, load_settings, open_database, time_option
 from receiptd.errors import ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def record(
     from receiptd.clock import SystemClock
     from receiptd.ledger_import import Importer, read_json
 
-    at = SystemClock().now() if submitted_at is None else _time(submitted_at)
+    at = time_option(submitted_at, "--submitted-at") or SystemClock().now()
     with _open_ledger(config, account, api) as ledger:
         importer = Importer(ledger, account=account, api=api, submitted_at=at, on_bad=_tell)
         _report(importer.run(read_json(sys.stdin.buffer)), as_json=as_json)
@@ -133,7 +132,13 @@ def _open_ledger(config: Path | None, account: str, api: str) -> Iterator["Ledge
     clock = SystemClock()
     store = open_database(settings)
     try:
-        ledger = Ledger(store, accounts(settings), clock, attempts=_ATTEMPTS)
+        ledger = Ledger(
+            store,
+            accounts(settings),
+            clock,
+            attempts=_ATTEMPTS,
+            ask_after=settings.reconcile.first_after,
+        )
         known = [OWN, *sorted(ledger.books(account).provider.send_readers)]
         if api not in known:
             raise typer.BadParameter(f"one of {', '.join(known)}", param_hint="--api")
@@ -170,16 +175,6 @@ def _progress(file: Path) -> Iterator[Callable[[int], None]]:
         size = file.stat().st_size if file.is_file() else None
         task = progress.add_task("", total=size)
         yield lambda read: progress.advance(task, read)
-
-
-def _time(text: str) -> datetime:
-    from receiptd.ledger_import import moment
-
-    found = moment(text)
-    if found is None:
-        cure = "2024-05-06T15:08:09+08:00, or 2024-05-06 15:08:09 for China's time"
-        raise typer.BadParameter(cure, param_hint="--submitted-at")
-    return found
 
 
 def _tell(number: int, rule: str, cure: str) -> None:

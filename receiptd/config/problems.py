@@ -93,6 +93,10 @@ def cross_checks(values: Mapping[str, Any]) -> list[Problem]:
         account_name = source.get("account")
         if isinstance(account_name, str) and account_name not in accounts:
             problems.append(_no_account(("sources", name, "account"), account_name, accounts))
+        if source.get("puller") == "push" and _is_off(values.get("http")):
+            rule = "needs HTTP, which http.listen turns off"
+            place = shown.place(("sources", name, "puller"))
+            problems.append(Problem(place, rule, cure="give http.listen an address"))
         if not (source.get("queue") or source.get("topic")):
             continue
         first = queues.setdefault(_queue_of(source, accounts), name)
@@ -105,6 +109,10 @@ def cross_checks(values: Mapping[str, Any]) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _is_off(http: object) -> bool:
+    return isinstance(http, dict) and http.get("listen") == ""
 
 
 def _queue_of(

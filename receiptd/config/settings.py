@@ -6,6 +6,7 @@ Checks shapes, not kinds: whether a puller or provider exists is known where it 
 
 import re
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,10 +17,12 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
 )
 
 from receiptd.config.durations import FOREVER, Duration, DurationOrForever
 
+_TOKEN_LEAST = 16  # characters
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9._-]*")
 
 
@@ -51,6 +54,42 @@ def _one_word(value: SecretStr) -> SecretStr:
     if not text.isprintable() or any(character.isspace() for character in text):
         raise ValueError("holds whitespace or control characters")
     return value
+
+
+def _address(value: str) -> str:
+    if value:
+        host, port = _host_and_port(value)
+        if not host or not 0 <= port <= 65_535:
+            raise ValueError("must be host:port, or nothing for no HTTP")
+    return value
+
+
+def _host_and_port(value: str) -> tuple[str, int]:
+    """Return the parts of `127.0.0.1:8650` or `[::1]:8650`; nonsense as an impossible port."""
+    host, _, port = value.rpartition(":")
+    is_number = port.isascii() and port.isdigit() and len(port) <= 5
+    bare = host.removeprefix("[").removesuffix("]")
+    return bare, int(port) if is_number and (":" in bare) == host.startswith("[") else -1
+
+
+def _token(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    token = value.get_secret_value()
+    host = _host_and_port(info.data.get("listen", ""))[0]
+    if not token and host and not _is_loopback(host):
+        raise ValueError(
+            f"is required, because {host} can be reached from other machines:"
+            " openssl rand -hex 16 > token, chmod 600 token, and token_file"
+        )
+    if token and len(token) < _TOKEN_LEAST:
+        raise ValueError(f"must have at least {_TOKEN_LEAST} characters: openssl rand -hex 16")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
@@ -104,6 +143,8 @@ class SourceSettings(Table):
     topic: str = ""
     group: str = ""
     tag: str = ""
+    push_secret: Secret = SecretStr("")
+    push_secret_file: str = ""
     threads: Annotated[Whole, Field(ge=1, le=256)] = 2
     batch_size: Annotated[Whole, Field(ge=1, le=16)] = 16
     wait_s: Annotated[Whole, Field(ge=0, le=30)] = 30
@@ -133,9 +174,19 @@ class RetentionSettings(Table):
 
 
 class HttpSettings(Table):
-    listen: str = "127.0.0.1:8650"
-    token: Secret = SecretStr("")
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8650"
+    # Looked at even where it is not given: some addresses need one.
+    token: Annotated[Secret, Field(validate_default=True), AfterValidator(_token)] = SecretStr("")
     token_file: str = ""
+
+    @property
+    def host(self) -> str:
+        """The address to listen on, without brackets; "" for none."""
+        return _host_and_port(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        return _host_and_port(self.listen)[1]
 
 
 class NotifySettings(Table):

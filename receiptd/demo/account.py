@@ -5,29 +5,36 @@ from collections.abc import Iterable
 from threading import Lock
 
 import msgspec
-from sqlalchemy import Engine, func, inspect, select
+from sqlalchemy import Engine, and_, func, select
 
+from receiptd.model import OPEN, QUERY_SOURCE, RECONCILE_SOURCE, Origin, Status
+from receiptd.store.merge import Key
 from receiptd.store.schema import journal, receipts, uplinks
+
+_ENDED = receipts.c.status.not_in([status.value for status in OPEN])
+# The answers of the query APIs are journalled, too; what follows counts what queues brought.
+_QUEUED = and_(journal.c.source.not_like(f"{QUERY_SOURCE}%"), journal.c.source != RECONCILE_SOURCE)
 
 
 class Sent(msgspec.Struct, frozen=True):
     """One SMS that the demonstration sent, and what the sandbox decided should become of it."""
 
     api: str
-    provider: str
-    account: str
-    biz_id: str
-    phone: str  # E.164
-    fate: str  # "delivered" or "failed"
+    key: Key
+    outcome: str  # "delivered" or "failed"
+    is_lost: bool = False  # its receipt never comes: only a query can tell
 
 
 class Account(msgspec.Struct, kw_only=True):
-    """The closing account. True only if every send ended as decided and nothing was acked early."""
+    """The closing account. True only if every send ended as decided, those without a receipt were
+    found by a query, and nothing was acked early."""
 
     sent: Counter[str]
     landed: dict[str, Counter[str]]  # api -> status -> count
-    missing: list[Sent]
-    wrong: list[Sent]  # a row, but with another status than the sandbox decided
+    queried: Counter[str]  # api -> those of them that a query found
+    missing: list[Sent]  # nothing is known of them
+    wrong: list[Sent]  # another end than the sandbox decided
+    not_found: list[Sent]  # never had a receipt, and no query has found them
     unexpected: int  # rows that nobody sent
     journal_rows: int
     duplicates: int
@@ -44,6 +51,7 @@ class Account(msgspec.Struct, kw_only=True):
         return (
             not self.missing
             and not self.wrong
+            and not self.not_found
             and not self.unexpected
             and not self.early_acks
             and not self.left_on_broker
@@ -61,10 +69,8 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def mark(engine: Engine) -> Mark:
-    """Return the greatest ids there are; zeros for a database without tables."""
+    """Return the greatest ids there are."""
     with engine.connect() as connection:
-        if not inspect(connection).has_table(receipts.name):
-            return Mark()
         last = [
             connection.scalar(select(func.max(table.c.id))) or 0
             for table in (receipts, journal, uplinks)
@@ -99,11 +105,9 @@ class Witness:
 
 
 def landed(engine: Engine, since: Mark) -> int:
-    """Return how many receipts have come in; none before the tables are made."""
-    query = select(func.count()).select_from(receipts).where(receipts.c.id > since.receipts)
+    """Return of how many sends the end is known."""
+    query = select(func.count()).where(receipts.c.id > since.receipts, _ENDED)
     with engine.connect() as connection:
-        if not inspect(connection).has_table(receipts.name):
-            return 0
         return connection.scalar(query) or 0
 
 
@@ -118,17 +122,12 @@ def close(
     left_on_broker: int,
 ) -> Account:
     """Compare what was sent with the database, row by row."""
-    columns = (
-        receipts.c.provider,
-        receipts.c.account,
-        receipts.c.biz_id,
-        receipts.c.phone,
-        receipts.c.status,
-    )
+    row = receipts.c
+    columns = (row.biz_id, row.phone, row.provider, row.account, row.status, row.origin)
     with engine.connect() as connection:
-        ours = select(*columns).where(receipts.c.id > since.receipts)
-        rows = {tuple(row[:4]): row[4] for row in connection.execute(ours)}
-        new = journal.c.id > since.journal
+        ours = select(*columns).where(row.id > since.receipts)
+        rows = {tuple(one[:4]): (one[4], one[5]) for one in connection.execute(ours)}
+        new = and_(journal.c.id > since.journal, _QUEUED)
         by_outcome = select(journal.c.outcome, func.count()).where(new)
         outcomes = Counter(
             {word: n for word, n in connection.execute(by_outcome.group_by(journal.c.outcome))}
@@ -139,17 +138,25 @@ def close(
         receipts_in = connection.scalar(
             select(func.count()).select_from(journal).where(new, journal.c.kind == "receipt")
         )
+        different = select(journal.c.biz_id, journal.c.phone).where(
+            new, journal.c.kind == "receipt"
+        )
+        sends_with_receipt = connection.scalar(
+            select(func.count()).select_from(different.distinct().subquery())
+        )
         replies_landed = connection.scalar(
             select(func.count()).select_from(uplinks).where(uplinks.c.id > since.uplinks)
         )
     account = Account(
         sent=Counter(),
         landed={},
+        queried=Counter(),
         missing=[],
         wrong=[],
+        not_found=[],
         unexpected=0,
         journal_rows=sum(outcomes.values()),
-        duplicates=(receipts_in or 0) - len(rows),
+        duplicates=(receipts_in or 0) - (sends_with_receipt or 0),
         redelivered=redelivered or 0,
         quarantined=outcomes["quarantined"],
         poison=poison,
@@ -160,12 +167,15 @@ def close(
     )
     for one in sent:
         account.sent[one.api] += 1
-        status = rows.pop((one.provider, one.account, one.biz_id, one.phone), None)
-        if status is None:
+        status, origin = rows.pop(one.key, (None, None))
+        if one.is_lost and origin != Origin.QUERY:
+            account.not_found.append(one)
+        if status is None or status in OPEN or status == Status.LOST:
             account.missing.append(one)
             continue
         account.landed.setdefault(one.api, Counter())[status] += 1
-        if status != one.fate:
+        account.queried[one.api] += origin == Origin.QUERY
+        if status != one.outcome:
             account.wrong.append(one)
     account.unexpected = len(rows)
     return account

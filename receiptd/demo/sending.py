@@ -1,51 +1,64 @@
-"""Sends the SMS, as an application would: through SendSms, SendBatchSms and Jushita."""
+"""Sends the SMS, as an application would: through all four send APIs, each call in the ledger."""
 
 import itertools
-import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from receiptd.demo.account import Sent
+from receiptd.model import Receipt
 from receiptd.phone import to_e164
-from receiptd.providers.aliyun.rpc import RpcClient
-from receiptd.sandbox import Sandbox
+from receiptd.providers.base import SendOrder
+from receiptd.sandbox import Truth
+from receiptd.sending import Outcome, Sender, SendResult
+from receiptd.store.merge import key
 
-_SEND_SMS_NUMBERS = 10  # a call; the API takes up to 1,000
-_BATCH_NUMBERS = 25  # a call; the API takes up to 100
-_PAUSE_S = 0.1  # between two calls, so that there is something to see
+# API -> account of the sandbox's configuration, share of all SMS in tenths, numbers a call.
+ACCOUNTS = {"SendSms": "main", "SendBatchSms": "main", "polyv": "live", "jushita": "shop"}
+_TENTHS = {"SendSms": 3, "SendBatchSms": 3, "polyv": 2, "jushita": 2}
+_NUMBERS = {"SendSms": 10, "SendBatchSms": 25, "polyv": 10, "jushita": 20}
+# API -> the number, first in its first call, whose receipt never comes.
+LOST = {"SendSms": "13900000001", "jushita": "13900000002"}
+_PAUSE_S = 0.1  # between two rounds, so that there is something to see
 
 
 class Sending(threading.Thread):
-    """Sends `total` SMS, two fifths by SendSms, two by SendBatchSms, one by Jushita, in turn."""
+    """Sends `total` SMS, through each of `senders` in turn. `results` grows while it runs."""
 
-    def __init__(self, sandbox: Sandbox, client: RpcClient, total: int, seed: int) -> None:
+    def __init__(self, senders: Mapping[str, Sender], total: int, seed: int) -> None:
         super().__init__(name="sending", daemon=True)
-        self._sandbox = sandbox
-        self._client = client
+        self._senders = senders
         self._total = total
         self._chance = random.Random(seed)
-        self._lock = threading.Lock()
-        self._apis: dict[str, str] = {}
+        self.results: list[SendResult] = []
         self.stopping = threading.Event()
         self.error: Exception | None = None
 
     @property
-    def sent(self) -> list[Sent]:
-        """What was sent so far, with the fate that the sandbox decided."""
-        with self._lock:
-            apis = dict(self._apis)
+    def count(self) -> int:
+        """How many SMS were sent so far."""
+        return sum(len(result.rows) for result in self.results.copy())
+
+    @property
+    def lost(self) -> list[tuple[SendResult, Receipt]]:
+        """The sends whose receipts never come, of those made so far."""
+        phones = {to_e164(phone) for phone in LOST.values()}
+        results = self.results.copy()
+        return [(one, row) for one in results for row in one.rows if row.phone in phones]
+
+    def account_for(self, truth: Iterable[Truth]) -> list[Sent]:
+        """Return every SMS that was sent, with what the sandbox says should become of it."""
+        outcomes = {(one.biz_id, to_e164(one.phone)): one.outcome or "" for one in truth}
+        lost = {key(row) for _, row in self.lost}
         return [
             Sent(
-                api=apis[one.biz_id],
-                provider="jushita" if apis[one.biz_id] == "Jushita" else "aliyun",
-                account="shop" if apis[one.biz_id] == "Jushita" else "main",
-                biz_id=one.biz_id,
-                phone=to_e164(one.phone),
-                fate=one.fate,
+                api=result.api,
+                key=key(row),
+                outcome=outcomes[row.biz_id, row.phone],
+                is_lost=key(row) in lost,
             )
-            for one in self._sandbox.sends
-            if one.biz_id in apis
+            for result in self.results
+            for row in result.rows
         ]
 
     def run(self) -> None:
@@ -56,53 +69,34 @@ class Sending(threading.Thread):
             self.error = exc
 
     def _send_all(self) -> None:
-        left = {
-            "SendSms": self._total * 2 // 5,
-            "SendBatchSms": self._total * 2 // 5,
-        }
-        left["Jushita"] = self._total - sum(left.values())
-        phones = self._phones()
-        sends = {"SendSms": self._sms, "SendBatchSms": self._batch, "Jushita": self._jushita}
-        for number in itertools.count(1):
-            for api, send in sends.items():
-                size = min(left[api], _SEND_SMS_NUMBERS if api == "SendSms" else _BATCH_NUMBERS)
+        left = {api: self._total * tenths // 10 for api, tenths in _TENTHS.items()}
+        left["jushita"] += self._total - sum(left.values())
+        first = {api: [LOST[api]] if api in LOST and left[api] else [] for api in left}
+        others = self._others()
+        while any(left.values()):
+            for api, sender in self._senders.items():
+                size = min(left[api], _NUMBERS[api])
                 if size == 0:
                     continue
-                biz_id = send(list(itertools.islice(phones, size)), f"order-{number}")
+                phones = first.pop(api, [])
+                phones += itertools.islice(others, size - len(phones))
+                self._send(sender, phones)
                 left[api] -= size
-                with self._lock:
-                    self._apis[biz_id] = api
-            if not any(left.values()) or self.stopping.wait(_PAUSE_S):
+            if self.stopping.wait(_PAUSE_S):
                 return
 
-    def _phones(self) -> Iterator[str]:
-        for number in itertools.count(1):
+    def _send(self, sender: Sender, phones: Sequence[str]) -> None:
+        order = SendOrder(
+            phones=[to_e164(phone) for phone in phones],
+            params=[{"code": "1234"}],
+            sign_names=["示例"],
+            template_code="SMS_1",
+        )
+        result = sender.send(order)
+        if result.verdict.outcome is not Outcome.ACCEPTED or not result.is_complete:
+            raise RuntimeError(f"{sender.api}: {result.verdict}")
+        self.results.append(result)
+
+    def _others(self) -> Iterator[str]:
+        for number in itertools.count(1 + len(LOST)):
             yield f"{self._chance.choice(('136', '139', '158', '186', '199'))}{number:08d}"
-
-    def _sms(self, phones: list[str], out_id: str) -> str:
-        answer = self._client.call(
-            "SendSms",
-            {
-                "PhoneNumbers": ",".join(phones),
-                "SignName": "示例",
-                "TemplateCode": "SMS_1",
-                "TemplateParam": json.dumps({"code": "1234"}),
-                "OutId": out_id,
-            },
-        )
-        return str(answer.data["BizId"])
-
-    def _batch(self, phones: list[str], out_id: str) -> str:
-        answer = self._client.call(
-            "SendBatchSms",
-            {
-                "PhoneNumberJson": json.dumps(phones),
-                "SignNameJson": json.dumps(["示例"] * len(phones), ensure_ascii=False),
-                "TemplateCode": "SMS_1",
-                "TemplateParamJson": json.dumps([{"code": "1234"}] * len(phones)),
-            },
-        )
-        return str(answer.data["BizId"])
-
-    def _jushita(self, phones: list[str], out_id: str) -> str:
-        return self._sandbox.send_sms(phones, out_id=out_id, jushita=True)

@@ -81,20 +81,18 @@ def closing_table(account: Account) -> Table:
     """Return the table that accounts for every send."""
     table = Table(title="Every send accounted for", title_justify="left")
     table.add_column("sent through")
-    for column in ("sent", "delivered", "failed", "other", "lost"):
+    for column in ("sent", "delivered", "failed", "of these found by query", "lost"):
         table.add_column(column, justify="right")
     for api, count in account.sent.items():
         statuses = account.landed.get(api, Counter())
-        delivered, failed = statuses["delivered"], statuses["failed"]
-        in_rows = sum(statuses.values())
-        table.add_row(
-            api,
-            str(count),
-            str(delivered),
-            str(failed),
-            str(in_rows - delivered - failed),
-            str(count - in_rows),
+        numbers = (
+            count,
+            statuses["delivered"],
+            statuses["failed"],
+            account.queried[api],
+            count - statuses["delivered"] - statuses["failed"],
         )
+        table.add_row(api, *map(str, numbers))
     return table
 
 
@@ -102,7 +100,8 @@ def closing_lines(account: Account) -> list[str]:
     """Return the rest of the account, a line each."""
     return [
         f"sent            {sum(account.sent.values())}",
-        f"receipts in     {sum(sum(one.values()) for one in account.landed.values())}",
+        f"accounted for   {sum(sum(one.values()) for one in account.landed.values())}",
+        f"found by query  {account.queried.total()}",
         f"replies in      {account.replies_landed} of {account.replies}",
         f"journal rows    {account.journal_rows}",
         f"duplicates      {account.duplicates}, merged",

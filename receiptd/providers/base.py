@@ -8,14 +8,14 @@ no HTTP library.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.errors import Problem, ReceiptdError
-from receiptd.model import CredentialsSource, ErrClass, Origin, Receipt, Record
+from receiptd.model import CredentialsSource, ErrClass, Kind, Origin, Receipt, Record
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -121,18 +121,30 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return f"Asked(biz_id={self.biz_id!r})"
 
 
+class Found(msgspec.Struct, frozen=True):
+    """A row of an answer: what it says, and the row itself as JSON, for the journal."""
+
+    receipt: Receipt
+    body: bytes
+
+
 class QueryPage(msgspec.Struct, frozen=True):
     """One page of an answer about one send.
 
-    `receipts` have the identity that was asked for and origin `query`: `pending` where the
-    provider waits. `undecided` counts rows that may be of this send or of another, so that none
-    was taken; `unreadable` those that are no row at all.
+    `found` have the identity that was asked for and origin `query`: `pending` where the provider
+    waits. `undecided` counts rows that may be of this send or of another, so that none was taken;
+    `unreadable` those that are no row at all.
     """
 
-    receipts: tuple[Receipt, ...]
+    found: tuple[Found, ...]
     is_last: bool
     undecided: int = 0
     unreadable: int = 0
+
+    @property
+    def receipts(self) -> tuple[Receipt, ...]:
+        """What the rows say."""
+        return tuple(one.receipt for one in self.found)
 
 
 class DayCounts(msgspec.Struct, frozen=True):
@@ -206,4 +218,17 @@ class Provider(Protocol):
 
     def open_send(self, api: str, account: AccountSettings, clock: Clock) -> SendApi | None:
         """Return a client of the send API `api`, None if this provider cannot call it; no I/O."""
+        ...
+
+
+@runtime_checkable
+class Addressed(Protocol):
+    """What a provider may offer besides, for `receiptd check --online`."""
+
+    # Message type -> what its messages are; a type of which they may be anything is left out.
+    message_kinds: Mapping[str, Kind]
+
+    def service_urls(self, account: AccountSettings) -> Mapping[str, str]:
+        """Return use -> URL, without I/O: `query` is what `open_query` calls, `token` what the
+        credentials of a source with tokens call, `send` a send API that is at neither."""
         ...

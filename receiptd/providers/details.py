@@ -1,12 +1,12 @@
 """A row of a query answer as a receipt: two providers say the same under other names. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from receiptd.errors import InvalidEnvelope
 from receiptd.model import Reason, Receipt, Status
-from receiptd.providers.base import Asked, Context
+from receiptd.providers.base import Asked, Context, Found
 from receiptd.providers.codes import classify
 from receiptd.providers.fields import OUT_ID_MAX, PHONE_MAX, china_time, required, text
 from receiptd.providers.matching import is_number_of
@@ -27,6 +27,43 @@ class DetailKeys(msgspec.Struct, frozen=True, kw_only=True):
     template_code: str
     sent_at: str
     reported_at: str
+
+
+# QuerySendDetails (wire-formats 8.2) and sms.num.query (7.5).
+ALIYUN = DetailKeys(
+    phone="PhoneNum",
+    status="SendStatus",
+    err_code="ErrCode",
+    out_id="OutId",
+    template_code="TemplateCode",
+    sent_at="SendDate",
+    reported_at="ReceiveDate",
+)
+JUSHITA = DetailKeys(
+    phone="rec_num",
+    status="sms_status",
+    err_code="result_code",
+    out_id="extend",
+    template_code="sms_code",
+    sent_at="sms_send_time",
+    reported_at="sms_receiver_time",
+)
+
+
+def read_rows(
+    rows: Sequence[object], asked: Asked, context: Context, keys: DetailKeys
+) -> tuple[list[Found], int]:
+    """Return the rows that are of the number of `asked`, and how many cannot be read."""
+    found, unreadable = [], 0
+    for row in rows:
+        try:
+            receipt = read_detail(row, asked, context, keys)
+        except InvalidEnvelope:
+            unreadable += 1
+            continue
+        if receipt is not None:
+            found.append(Found(receipt, msgspec.json.encode(row)))
+    return found, unreadable
 
 
 def read_detail(row: object, asked: Asked, context: Context, keys: DetailKeys) -> Receipt | None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from receiptd.model import Receipt
 from receiptd.phone import to_e164
-from receiptd.providers.base import Asked
+from receiptd.providers.base import Asked, Found
 from receiptd.providers.sends import is_synthetic
 
 # Between the call of the send API and the hand-over to the carrier, which is what a row's time is:
@@ -19,23 +19,25 @@ LATEST = timedelta(minutes=30)
 
 
 def choose(
-    rows: Sequence[Receipt], asked: Asked, *, is_whole_day: bool
-) -> tuple[Receipt | None, int]:
-    """Return the row of `asked` among rows of its number, or None and how many it may have been.
+    rows: Sequence[Found], asked: Asked, *, is_whole_day: bool
+) -> tuple[tuple[Found, ...], int]:
+    """Return the row of `asked` among rows of its number, or none and how many it may have been.
 
     The sender's own id and the time decide together; a row with another id is another send's.
     Without any such row the time decides alone, if the provider's id narrowed the question and the
     rows are all of the day. Two rows that fit equally well are none.
     """
-    fitting = [row for row in rows if _could_be(row, asked)]
-    named = [row for row in rows if row.out_id is not None and row.out_id == asked.out_id]
+    fitting = [row for row in rows if _could_be(row.receipt, asked)]
+    named = [
+        row for row in rows if row.receipt.out_id is not None and row.receipt.out_id == asked.out_id
+    ]
     found = [row for row in named if row in fitting]
     if not named and is_whole_day and not is_synthetic(asked.biz_id):
         found = fitting
     if len(found) == 1:
-        return found[0], 0
-    timeless = [row for row in rows if row.sent_at is None and row.out_id is None]
-    return None, len(named or [*fitting, *timeless])
+        return (found[0],), 0
+    timeless = [row for row in rows if row.receipt.sent_at is None and row.receipt.out_id is None]
+    return (), len(named or [*fitting, *timeless])
 
 
 def _could_be(row: Receipt, asked: Asked) -> bool:

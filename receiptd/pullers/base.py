@@ -1,7 +1,7 @@
 """What a puller is: the contract that every transport keeps, built in or third-party."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -52,7 +52,11 @@ class Puller(Protocol):
 
 
 class PullerKind(Protocol):
-    """One entry of the `receiptd.pullers` entry points."""
+    """One entry of the `receiptd.pullers` entry points.
+
+    An attribute `origin` (a `model.Origin`) says what its receipts come through, where that is no
+    queue.
+    """
 
     def problems(
         self, name: str, source: SourceSettings, account: AccountSettings
@@ -69,4 +73,35 @@ class PullerKind(Protocol):
         clock: Clock,
     ) -> Puller:
         """Build a puller for the calling thread; connects lazily."""
+        ...
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a probe saw: `envelopes` without handles, still there for everybody.
+
+    `unasked` says what could not be asked without taking a message; "" if nothing.
+    """
+
+    envelopes: tuple[Envelope, ...] = ()
+    unasked: str = ""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """What a puller may offer besides, for `receiptd check --online`."""
+
+    def probe(self) -> Seen:
+        """Ask the broker whether this source may be read; takes, hides and changes nothing.
+
+        Bounded in time; `cancel` ends it. Raises as `pull`.
+        """
+        ...
+
+
+@runtime_checkable
+class Addressed(Protocol):
+    """What a PullerKind may offer besides, for `receiptd check --online`."""
+
+    def endpoint(self, source: SourceSettings, account: AccountSettings) -> str:
+        """Return the URL that pullers for these settings connect to, "" if nobody says so."""
         ...

@@ -24,6 +24,7 @@ from receiptd.pullers.xml import Message, Refusal, read_messages, read_refusal
 
 MAX_BATCH = 16  # both brokers, for receiving and for deleting
 MAX_WAIT_S = 30  # both brokers' longest long poll
+_NO_HANDLE = "receiptd-check"
 _monotonic = SystemClock().monotonic
 
 # Builds, signs and sends one request (method, target, body, credentials) with an SDK.
@@ -84,9 +85,22 @@ class Broker:
         """
         count = min(max(batch_size, 1), MAX_BATCH)
         wait = int(min(max(wait_s, 0), MAX_WAIT_S))
-        mark = "&" if "?" in self._target else "?"
-        target = f"{self._target}{mark}numOfMessages={count}&waitseconds={wait}{more}"
         seconds = wait + self._limits.pull_spare_s
+        return self._messages(f"numOfMessages={count}&waitseconds={wait}{more}", seconds)
+
+    def peek(self) -> tuple[Answer, list[Message]]:
+        """As `receive` without a wait, but the messages stay visible and have no handle (MNS)."""
+        query = f"peekonly=true&numOfMessages={MAX_BATCH}"
+        return self._messages(query, self._limits.pull_spare_s)
+
+    def touch(self) -> None:
+        """Delete a handle that nobody was given: signature, rights and names are judged as for
+        any other, and nothing happens. Raises as `receive`."""
+        self._delete_group([_NO_HANDLE], interruptible=True)
+
+    def _messages(self, query: str, seconds: float) -> tuple[Answer, list[Message]]:
+        mark = "&" if "?" in self._target else "?"
+        target = f"{self._target}{mark}{query}"
         answer, refusal = self._call("GET", target, b"", seconds, interruptible=True)
         if answer.status == 200 and (messages := read_messages(answer.body)) is not None:
             return answer, messages
@@ -113,10 +127,11 @@ class Broker:
         """Release the connection."""
         self.connection.close()
 
-    def _delete_group(self, handles: list[str]) -> AckResult:
+    def _delete_group(self, handles: list[str], *, interruptible: bool = False) -> AckResult:
         body = self._handles_document(handles)
-        seconds = self._limits.ack_s
-        answer, refusal = self._call("DELETE", self._target, body, seconds, interruptible=False)
+        answer, refusal = self._call(
+            "DELETE", self._target, body, self._limits.ack_s, interruptible=interruptible
+        )
         if answer.status == 204:  # documented: 204 only if every handle was deleted
             return AckResult(acked=len(handles))
         if refusal is not None and 400 <= answer.status < 500:

@@ -12,9 +12,9 @@ from mns.mns_request import RequestBase
 
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings, SourceSettings
-from receiptd.errors import Problem
+from receiptd.errors import Problem, SourceRefused
 from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
-from receiptd.pullers.base import AckResult
+from receiptd.pullers.base import AckResult, Seen
 from receiptd.pullers.broker import DEFAULT_LIMITS, Broker, Limits
 from receiptd.pullers.checks import (
     endpoint_problem,
@@ -68,6 +68,18 @@ class MnsPuller:
 
     def ack(self, committed: Sequence[Committed]) -> AckResult:
         return self._broker.delete(committed)
+
+    def probe(self) -> Seen:
+        """Peek at up to 16 messages, which hides none."""
+        try:
+            answer, messages = self._broker.peek()
+        except SourceRefused as exc:
+            if exc.code != "AccessDenied":
+                raise
+            # Whether a token may peek is documented nowhere; that it may delete, is.
+            self._broker.touch()
+            return Seen(unasked="the key may read but not peek, so no message was looked at")
+        return Seen(tuple(self._envelope(message, answer) for message in messages))
 
     def cancel(self) -> None:
         self._broker.cancel()
@@ -131,7 +143,7 @@ class MnsKind:
             found += missing_problems(name, source, "message_type")
         found += name_problems(name, source, "queue", "message_type")
         place = f"sources.{name}.endpoint"
-        if endpoint := _endpoint(source, account):
+        if endpoint := self.endpoint(source, account):
             problem = endpoint_problem(place, endpoint)
             found += [problem] if problem else []
         else:
@@ -151,13 +163,12 @@ class MnsKind:
         clock: Clock,
     ) -> MnsPuller:
         """Build a puller for settings without `problems`; connects lazily."""
-        return MnsPuller(name, _endpoint(source, account), source.queue, credentials, clock)
+        return MnsPuller(name, self.endpoint(source, account), source.queue, credentials, clock)
 
-
-def _endpoint(source: SourceSettings, account: AccountSettings) -> str:
-    """Return where the queue is; "" if nobody says so."""
-    default = TOKEN_ENDPOINT if source.credentials == "token" else ""
-    return source.endpoint or account.endpoints.get("mns") or default
+    def endpoint(self, source: SourceSettings, account: AccountSettings) -> str:
+        """Return where the queue is; "" if nobody says so."""
+        default = TOKEN_ENDPOINT if source.credentials == "token" else ""
+        return source.endpoint or account.endpoints.get("mns") or default
 
 
 KIND = MnsKind()

@@ -13,7 +13,7 @@ from receiptd.clock import Clock
 from receiptd.config import AccountSettings, SourceSettings
 from receiptd.errors import Problem
 from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
-from receiptd.pullers.base import AckResult
+from receiptd.pullers.base import AckResult, Seen
 from receiptd.pullers.broker import DEFAULT_LIMITS, Broker, Limits
 from receiptd.pullers.checks import (
     endpoint_problem,
@@ -66,6 +66,11 @@ class RocketMqPuller:
 
     def ack(self, committed: Sequence[Committed]) -> AckResult:
         return self._broker.delete(committed)
+
+    def probe(self) -> Seen:
+        """Ack a handle that does not exist: there is no peek, and a consume hides what it reads."""
+        self._broker.touch()
+        return Seen(unasked="a consume would hide messages for 5 minutes, so none was made")
 
     def cancel(self) -> None:
         self._broker.cancel()
@@ -133,6 +138,10 @@ class RocketMqKind:
             instance_id=source.instance_id,
             tag=source.tag,
         )
+
+    def endpoint(self, source: SourceSettings, account: AccountSettings) -> str:
+        """Return where the instance is."""
+        return source.endpoint
 
 
 KIND = RocketMqKind()

@@ -47,9 +47,10 @@ class Batch:
         """Return the notices in the order of their keys."""
         return sorted(self.notices, key=_notice_key)
 
-    def _add(self, entry: Entry, now: object) -> None:
+    def _add(self, entry: Entry, now: object, *, in_journal: bool) -> None:
         timer = self._timer
-        self.journal.append(rows.journal_row(entry, timer))
+        if in_journal:
+            self.journal.append(rows.journal_row(entry, timer))
         self.entries += 1
         record = entry.record
         if record is None or entry.outcome not in _STORED:
@@ -81,15 +82,18 @@ class Batch:
             self._fold(identity, receipt, other._rows[identity], now)
 
 
-def prepare(entries: Sequence[Entry], timer: Timer, now: object) -> Batch:
-    """Return `entries` as rows; `now` is already what the database wants.
+def prepare(
+    entries: Sequence[Entry], timer: Timer, now: object, *, in_journal: bool = True
+) -> Batch:
+    """Return `entries` as rows; `now` is already what the database wants. Not `in_journal` are
+    those that are there already, and only read once more.
 
     Raises StoreRejected, without any value in its text or its chain.
     """
     batch = Batch(timer)
     try:
         for entry in entries:
-            batch._add(entry, now)
+            batch._add(entry, now, in_journal=in_journal)
     except StoreRejected as exc:
         error = StoreRejected(*exc.args)
     except (TypeError, ValueError, OverflowError, AttributeError) as exc:

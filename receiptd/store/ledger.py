@@ -1,13 +1,14 @@
 """Sends into the receipts table: the same upsert as a receipt's, without a journal row."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy import Connection, delete, select
 
 from receiptd.model import Receipt, Status
-from receiptd.store import rows
+from receiptd.store import plan, rows
 from receiptd.store.dialects.base import Dialect
-from receiptd.store.merge import Key, fold
+from receiptd.store.merge import Key, fold, key
 from receiptd.store.rows import Row, Timer
 from receiptd.store.schema import receipts
 
@@ -20,6 +21,19 @@ def prepare(sends: Sequence[Receipt], timer: Timer, now: object) -> list[Row]:
     """Return sends as rows in the order of their keys, each key once; `now` is already what the
     database wants. Raises StoreRejected, naming the column, never the value."""
     return [rows.receipt_row(receipt, timer, now) for receipt in fold(sends)]
+
+
+def plan_queries(connection: Connection, sends: Sequence[Receipt], ask_after: timedelta) -> None:
+    """Let reconciliation ask about what waits, `ask_after` the send. A send without a time is never
+    asked about: its day is not known. Raises the driver's errors."""
+    plan.begin(
+        connection,
+        (
+            (key(one), one.submitted_at + ask_after)
+            for one in sends
+            if one.status is Status.AWAITED and one.submitted_at is not None
+        ),
+    )
 
 
 def record(

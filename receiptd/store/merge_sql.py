@@ -7,10 +7,21 @@ bound, so that a compiled statement takes nothing but the row's own values.
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, and_, case, func, literal_column, or_, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    case,
+    func,
+    literal_column,
+    not_,
+    null,
+    or_,
+    true,
+    tuple_,
+)
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from receiptd.model import RANK, Status
+from receiptd.model import OPEN, RANK, Status
 from receiptd.store.merge import EARLIEST, GREATEST, TOP, VERDICT
 
 Columns: TypeAlias = (
@@ -25,7 +36,10 @@ def merged(old: Columns, new: Columns) -> dict[str, ColumnElement[Any]]:
     its dialect keeps what the verdict's columns need.
     """
     wins = new_verdict_wins(old, new)
-    values: dict[str, ColumnElement[Any]] = {"conflict": _conflict(old, new)}
+    values: dict[str, ColumnElement[Any]] = {
+        "conflict": _conflict(old, new),
+        "next_query_at": next_query(old, new, wins),
+    }
     for name in GREATEST + EARLIEST:
         values[name] = case((_better(name, old, new), new[name]), else_=old[name])
     for name in reversed(VERDICT):
@@ -50,6 +64,12 @@ def new_verdict_wins(old: Columns, new: Columns) -> ColumnElement[bool]:
     """Return whether the new row's verdict is the greater; false if they are equal."""
     filler = new["updated_at"]  # any time that is not null and the same on both sides
     return tuple_(*_verdict(new, filler)) > tuple_(*_verdict(old, filler))
+
+
+def next_query(old: Columns, new: Columns, wins: ColumnElement[bool]) -> ColumnElement[Any]:
+    """Return when the row is asked about next: never again, once its end is known."""
+    is_open = or_(*(_is(new, status) for status in OPEN))
+    return case((and_(wins, not_(is_open)), null()), else_=old["next_query_at"])
 
 
 def _verdict(row: Columns, time_filler: ColumnElement[Any]) -> list[ColumnElement[Any]]:

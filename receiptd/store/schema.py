@@ -56,6 +56,7 @@ receipts = Table(
     Column("query_count", Integer, nullable=False, server_default="0"),
     Column("created_at", UTC, nullable=False),
     Column("updated_at", UTC, nullable=False),
+    Column("query_place", ByteText(16)),  # the next page of an unfinished question: 20261121/2
     # Leads with the providers' ids, which rise with time, so that inserts stay on warm pages.
     UniqueConstraint("biz_id", "phone", "provider", "account", name="identity"),
     # Reconciliation's work list: only open sends are in it. MySQL indexes the nulls too.
@@ -195,4 +196,62 @@ leases = Table(
     Column("name", ByteText(128), primary_key=True),
     Column("holder", ByteText(128), nullable=False),
     Column("until", UTC, nullable=False),
+)
+
+# What was erased on a person's demand; nothing in it says who that was.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("phone_hint", ByteText(64), nullable=False),  # masked: 139****0001
+    Column("because", ByteText(512)),
+    Column("asked_by", ByteText(128), nullable=False),  # the user of the operating system
+    Column("asked_at", UTC, nullable=False),
+    Column("finished_at", UTC),  # null: interrupted, and what was found after that is still there
+    # Rows changed or deleted.
+    Column("receipts", BigInteger, nullable=False, server_default="0"),
+    Column("uplinks", BigInteger, nullable=False, server_default="0"),
+    Column("journal", BigInteger, nullable=False, server_default="0"),
+    Column("outbox", BigInteger, nullable=False, server_default="0"),
+    Column("notices", BigInteger, nullable=False, server_default="0"),
+)
+
+# Receipts are counted by ranges of ids: what was created in one hour. See rollups.py.
+rollup_blocks = Table(
+    "rollup_blocks",
+    metadata,
+    Column("first_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_id", BigInteger, nullable=False),
+    Column("hour", UTC, nullable=False),  # of creation
+    # As last counted: all, those whose end is known, and those that may still be heard of.
+    Column("held", BigInteger, nullable=False, server_default="0"),
+    Column("final", BigInteger, nullable=False, server_default="0"),
+    Column("open", BigInteger, nullable=False, server_default="0"),
+    Column("counted_at", UTC),
+    Column("looked_at", UTC),  # of the youngest block: when somebody last looked
+    UniqueConstraint("last_id", name="end"),
+)
+
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("block", BigInteger, nullable=False),  # its first_id
+    Column("facet", ByteText(8), nullable=False),  # status, error, template
+    Column("hour", UTC, nullable=False),  # of the SMS itself
+    # "" where it is not known, or not the facet's.
+    Column("provider", ByteText(64), nullable=False),
+    Column("account", ByteText(64), nullable=False),
+    Column("send_api", ByteText(32), nullable=False),
+    Column("status", ByteText(16), nullable=False),
+    Column("err_class", ByteText(16), nullable=False),
+    Column("err_code", ByteText(64), nullable=False),
+    Column("template_code", ByteText(64), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("timed", BigInteger, nullable=False),  # of them, with the time to the phone known
+    Column("delivery_ms", BigInteger, nullable=False),  # their sum
+    Column("lagged", BigInteger, nullable=False),  # of them, with a time of report
+    Column("lag_ms", BigInteger, nullable=False),  # their sum, from reported to stored
+    Index(None, "facet", "hour"),
+    Index(None, "block"),
 )

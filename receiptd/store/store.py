@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
@@ -9,11 +10,14 @@ from sqlalchemy.exc import ArgumentError
 from receiptd.clock import Clock
 from receiptd.errors import ConfigError, Problem, StoreError, StoreUnavailable
 from receiptd.model import Entry, Receipt
-from receiptd.store import ledger, migrate, progress, reads
+from receiptd.store import journal, ledger, migrate, plan, progress, reads
+from receiptd.store.batch import Batch
 from receiptd.store.dialects import load
 from receiptd.store.dialects.base import BRIEF, Dialect
+from receiptd.store.journal import Replayed
 from receiptd.store.leases import Leases
 from receiptd.store.merge import Key
+from receiptd.store.plan import FIRST_AFTER, Answer
 from receiptd.store.retention import Limits, Removed, Retention
 from receiptd.store.writer import SaveResult, Writer
 
@@ -186,9 +190,15 @@ class Store:
             dry_run=dry_run,
         )
 
-    def record_sends(self, sends: Sequence[Receipt], settled: Sequence[Key] = ()) -> SaveResult:
+    def record_sends(
+        self,
+        sends: Sequence[Receipt],
+        settled: Sequence[Key] = (),
+        *,
+        ask_after: timedelta = FIRST_AFTER,
+    ) -> SaveResult:
         """Return once all of `sends` are durable, merged as receipts are, in a transaction of their
-        own; a send leaves no journal row.
+        own; a send leaves no journal row. What waits is first asked about `ask_after` its send.
 
         The rows of `settled` are deleted in it, unless something is known of them. Raises
         StoreUnavailable or StoreRejected; then nothing is stored, and all of it can be tried again.
@@ -197,7 +207,43 @@ class Store:
         rows = ledger.prepare(sends, self._dialect.time, now)
         with self._talking(self._engines.writer) as connection:
             changed = ledger.record(connection, self._dialect, rows, settled)
+            ledger.plan_queries(connection, sends, ask_after)
         return SaveResult(changed=changed, unchanged=len(sends) - changed)
+
+    def replay(self, replayed: Sequence[Replayed]) -> SaveResult:
+        """Merge the records of journal rows that were read once more, and mark those that this
+        settles, in one transaction of their own; no journal row is added.
+
+        A row that is to be settled, but was dropped or replayed meanwhile, is left alone. Raises
+        StoreUnavailable or StoreRejected; then nothing is stored, and all of it can be tried again.
+        """
+        whole = self._prepare_replay(replayed)
+        with self._talking(self._engines.writer) as connection:
+            chosen = journal.undecided(connection, replayed)
+            batch = whole if len(chosen) == len(replayed) else self._prepare_replay(chosen)
+            journal.mark_replayed(connection, journal.marks(chosen))
+            changed = self._writer.write(connection, [batch])
+        return SaveResult(changed=changed, unchanged=batch.records - changed)
+
+    def _prepare_replay(self, replayed: Sequence[Replayed]) -> Batch:
+        return self._writer.prepare(
+            [entry for one in replayed for entry in one.entries], in_journal=False
+        )
+
+    def answer(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Store what was found out about planned rows, in one transaction of their own: journal,
+        merge and plan. Return those that were stored; the others' rows are gone, or have ended.
+
+        Raises StoreUnavailable or StoreRejected; then nothing is stored.
+        """
+        answers = sorted(answers, key=lambda one: one.key)  # as all writers: two never deadlock
+        prepared = [self._writer.prepare(one.entries) for one in answers]
+        with self._talking(self._engines.writer) as connection:
+            stored = [plan.answered(connection, one) for one in answers]
+            batches = [batch for batch, known in zip(prepared, stored, strict=True) if known]
+            if batches:
+                self._writer.write(connection, batches)
+        return [one for one, known in zip(answers, stored, strict=True) if known]
 
 
 def open_store(

@@ -77,7 +77,7 @@ class Writer:
         if not entries:
             return SaveResult(changed=0, unchanged=0)
         # In the worker's own time, so that the transaction has nothing to do but write.
-        ticket = _Ticket(prepare(entries, self._dialect.time, self._now()))
+        ticket = _Ticket(self.prepare(entries))
         with self._lock:
             self._waiting.append(ticket)
             if not self._led:
@@ -90,6 +90,15 @@ class Writer:
             raise ticket.error
         assert ticket.result is not None
         return ticket.result
+
+    def prepare(self, entries: Sequence[Entry], *, in_journal: bool = True) -> Batch:
+        """Return `entries` as rows, see batch.prepare. Raises StoreRejected."""
+        return prepare(entries, self._dialect.time, self._now(), in_journal=in_journal)
+
+    def write(self, connection: Connection, batches: Sequence[Batch]) -> int:
+        """Write `batches` in a transaction of the caller's; return how many rows are new or
+        changed. Raises the driver's errors."""
+        return self._write(connection, self._joined(batches))
 
     def _lead(self) -> None:
         with self._lock:
@@ -161,11 +170,7 @@ class Writer:
         return error
 
     def _transact_twice(self, group: list[_Ticket]) -> int:
-        if len(group) == 1:
-            batch = group[0].batch
-        else:
-            parts = (ticket.batch for ticket in group)
-            batch = join(parts, self._dialect.time, self._now())
+        batch = self._joined([ticket.batch for ticket in group])
         try:
             return self._transact(batch)
         except Exception as exc:
@@ -182,7 +187,8 @@ class Writer:
 
     def _write(self, connection: Connection, batch: Batch) -> int:
         database = self._dialect
-        database.append(connection, schema.journal, rows.JOURNAL, batch.journal)
+        if batch.journal:
+            database.append(connection, schema.journal, rows.JOURNAL, batch.journal)
         self._trace("in_transaction")
         changed = 0
         if receipts := batch.receipt_rows():
@@ -192,6 +198,11 @@ class Writer:
         if notices := batch.notice_rows():
             changed += database.insert_new(connection, schema.notices, rows.NOTICES, notices)
         return changed
+
+    def _joined(self, batches: Sequence[Batch]) -> Batch:
+        if len(batches) == 1:
+            return batches[0]
+        return join(batches, self._dialect.time, self._now())
 
     def _now(self) -> object:
         return self._dialect.time(self._clock.now())

@@ -51,6 +51,7 @@ class Receiptd:
                     **_clean_environ(),
                     "RECEIPTD_DATABASE__URL": self.url,
                     "RECEIPTD_DATABASE__UPGRADE_ON_START": "true",
+                    "RECEIPTD_HTTP__LISTEN": "",  # tests run beside each other
                     **environ,
                 },
                 stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """What the query APIs answer, one file per oddity under tests/fixtures/queries/<provider>/."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -9,7 +9,7 @@ import pytest
 
 from receiptd.errors import SourceUnavailable
 from receiptd.model import Origin
-from receiptd.providers.aliyun.query import read_details
+from receiptd.providers.aliyun.query import read_page as read_details
 from receiptd.providers.base import Asked, Context, QueryPage
 from receiptd.providers.jushita.query import read_page
 
@@ -40,10 +40,19 @@ def test_an_answer_says_what_its_fixture_says(path: Path) -> None:
 
     page = msgspec.to_builtins(read(path))
     receipts = [
-        {field: row[field] for field in of}
-        for row, of in zip(page["receipts"], expected["receipts"], strict=True)
+        {field: row["receipt"][field] for field in of}
+        for row, of in zip(page.pop("found"), expected["receipts"], strict=True)
     ]
     assert {**page, "receipts": receipts} == expected
+
+
+def test_a_row_is_kept_as_the_provider_wrote_it() -> None:
+    answer = {"SmsSendDetailDTOs": {"SmsSendDetailDTO": [{"SendStatus": 3, "新": "字段"}]}}
+    asked = Asked(biz_id="9", phone="+8613900000001", submitted_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+    page = read_details(answer, asked, Context("aliyun", "main", Origin.QUERY), 1)
+
+    assert [json.loads(one.body) for one in page.found] == [{"SendStatus": 3, "新": "字段"}]
 
 
 def test_every_fixture_says_why() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from receiptd.errors import InvalidEnvelope, SourceUnavailable
 from receiptd.model import Origin, Reason, Receipt
 from receiptd.providers.aliyun import PROVIDER as ALIYUN
-from receiptd.providers.aliyun.query import read_details
+from receiptd.providers.aliyun.query import read_page as read_details
 from receiptd.providers.base import Asked, Context
 from receiptd.providers.jushita import PROVIDER as JUSHITA
 from receiptd.providers.jushita.query import read_page

@@ -1,5 +1,6 @@
 """The schema's history: complete, repeatable, and never half done."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import UniqueConstraint, event, inspect
+from sqlalchemy import UniqueConstraint, create_engine, event, inspect
 
 from receiptd.errors import ConfigError, StoreUnavailable
 from receiptd.store import Store, migrate
@@ -22,6 +25,7 @@ from tests.databases import MARIADB, POSTGRESQL, SQLITE, fresh_url
 from tests.store.store_samples import Database, entries, open_new, query, receipt
 
 HEAD = migrate.head()
+HISTORY = sorted(migrate._revisions())
 
 
 @pytest.fixture
@@ -146,7 +150,7 @@ def test_the_partial_indexes_are_partial(path: Path) -> None:
 
 def test_an_upgrade_tells_what_it_applied_and_is_nothing_the_second_time(empty: Store) -> None:
     assert empty.revision() is None
-    assert empty.upgrade() == [HEAD]
+    assert empty.upgrade() == HISTORY
     assert empty.upgrade() == []
     assert empty.revision() == HEAD
 
@@ -163,6 +167,130 @@ def test_an_upgrade_keeps_the_rows(store: Store) -> None:
     store.upgrade()
 
     assert store.counts()["receipts"] == {"delivered": 1}
+
+
+# --- from the first schema to the present one ---
+
+
+@pytest.fixture
+def first(empty: Store, database: Database) -> Store:
+    """A store with the first release's schema, and rows in every table of it."""
+    with empty._engines.writer.begin() as connection, empty._dialect.migrating(connection):
+        config = Config(stdout=io.StringIO())
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    names = database.query(TABLES[database.kind])
+    for (table,) in names:
+        database.query(filled(database, table))
+    return empty
+
+
+MIGRATIONS = Path(migrate.__file__).parent / "migrations"
+TABLES = {
+    SQLITE: "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'alembic_version'",
+    POSTGRESQL: "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    " AND tablename <> 'alembic_version'",
+    MARIADB: "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()"
+    " AND table_name <> 'alembic_version'",
+}
+
+
+def filled(database: Database, table: str) -> str:
+    """An INSERT of one row of the first release with a value in every column but the id."""
+    engine = create_engine(database.url)
+    found = inspect(engine).get_columns(table)
+    engine.dispose()
+    values = {one["name"]: literal(one["type"]) for one in found if one["name"] != "id"}
+    return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+
+
+def literal(kind: Any) -> str:
+    name = str(kind).upper()
+    if name.startswith(("DATETIME", "TIMESTAMP")):
+        return "'2026-01-01 12:00:00.000001'"
+    if name.startswith("DATE"):
+        return "'2026-01-01'"
+    if name.startswith("BOOL"):
+        return "'1'" if name == "BOOLEAN" else "1"
+    return "1" if "INT" in name else "'会'"
+
+
+def contents(database: Database) -> dict[str, list[Any]]:
+    """The rows of the tables of the first release, without columns that came later."""
+    tables = [name for (name,) in database.query(TABLES[database.kind])]
+    engine = create_engine(database.url)
+    with engine.connect() as connection:
+        rows = {
+            table: [
+                dict(row) for row in connection.exec_driver_sql(f"SELECT * FROM {table}").mappings()
+            ]
+            for table in tables
+        }
+    engine.dispose()
+    return rows
+
+
+def test_an_upgrade_from_the_first_release_keeps_all_rows(first: Store, database: Database) -> None:
+    before = contents(database)
+    assert first.revision() == "0001"
+    assert {len(rows) for rows in before.values()} == {1}
+
+    assert first.upgrade() == HISTORY[1:]
+
+    after = contents(database)
+    for table, (row,) in before.items():
+        (kept,) = after[table]
+        assert {name: kept[name] for name in row} == row
+    assert first.problems() == []
+    with first._engines.reader.begin() as connection:
+        defaults_too = {"compare_server_default": database.kind != MARIADB}
+        context = MigrationContext.configure(connection, opts=defaults_too)
+        assert compare_metadata(context, metadata) == []
+    assert first.save(entries(receipt())).changed == 1
+
+
+def test_an_upgrade_from_the_first_release_waits_for_nobody_who_reads_or_writes(
+    first: Store, database: Database
+) -> None:
+    if database.is_sqlite:
+        with first._engines.reader.begin() as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM receipts").scalar()
+            assert first.upgrade() == HISTORY[1:]
+        return
+    # What a daemon of the first release has under way does not hold it up, nor is it held up.
+    busy = database.open(upgrade=False)
+    with busy._engines.writer.begin() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM journal").scalar()
+        connection.exec_driver_sql("UPDATE leases SET holder = 'me'")
+        assert first.upgrade() == HISTORY[1:]
+        connection.exec_driver_sql("UPDATE leases SET holder = 'still me'")
+    assert database.query("SELECT holder FROM leases") == [("still me",)]
+    busy.close()
+
+
+@pytest.mark.parametrize("statement", [1, 2, 4, 7])
+def test_a_kill_in_the_middle_of_an_upgrade_from_the_first_release_loses_nothing(
+    first: Store, database: Database, statement: int
+) -> None:
+    before = contents(database)
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CHILD), database.url, str(statement)],
+        check=False,
+        timeout=60,
+    )
+    assert child.returncode == -signal.SIGKILL
+
+    first.upgrade()
+
+    after = contents(database)
+    for table, (row,) in before.items():
+        (kept,) = after[table]
+        assert {name: kept[name] for name in row} == row
+    with first._engines.reader.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    assert first.revision() == HEAD
 
 
 def test_a_database_without_schema_is_a_problem_with_a_cure(empty: Store) -> None:
@@ -199,7 +327,7 @@ def test_several_processes_may_upgrade_at_once(database: Database) -> None:
     with ThreadPoolExecutor(len(stores)) as pool:
         applied = list(pool.map(Store.upgrade, stores))
 
-    assert sorted(applied) == [[], [], [], [HEAD]]
+    assert sorted(applied) == [[], [], [], HISTORY]
     for store in stores:
         assert store.save(entries(receipt())).changed in (0, 1)
         store.close()
@@ -218,7 +346,7 @@ def test_who_waits_for_an_upgrade_sees_what_it_has_done(database: Database) -> N
         # Between the stamp and its commit the other comes, and must not stamp too.
         event.listen(first._engines.writer, "after_cursor_execute", come_second)
 
-        assert first.upgrade() == [HEAD]
+        assert first.upgrade() == HISTORY
         assert waiting[0].result(30) == []
     first.close()
     second.close()
@@ -237,7 +365,7 @@ def test_an_upgrade_that_failed_does_not_keep_the_others_out(
         with pytest.raises(LookupError):
             first.upgrade()
 
-    assert second.upgrade() == [HEAD]
+    assert second.upgrade() == HISTORY
     first.close()
     second.close()
 
@@ -274,7 +402,7 @@ CHILD = """
     @event.listens_for(Engine, "after_cursor_execute")
     def count(connection, cursor, statement, *rest):
         global left
-        if statement.lstrip().upper().startswith(("CREATE", "INSERT", "UPDATE")):
+        if statement.lstrip().upper().startswith(("CREATE", "ALTER", "INSERT", "UPDATE")):
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

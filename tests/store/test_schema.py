@@ -24,6 +24,7 @@ DIALECTS = {
 def test_the_tables_are_those_of_the_design() -> None:
     assert set(metadata.tables) == {
         "receipts", "journal", "uplinks", "notices", "audits", "progress", "outbox", "leases",
+        "erasures", "rollup_blocks", "rollups",
     }  # fmt: skip
 
 

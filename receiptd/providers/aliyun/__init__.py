@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.errors import Problem
-from receiptd.model import Credentials, CredentialsSource
+from receiptd.model import Credentials, CredentialsSource, Kind
 from receiptd.providers.accounts import check_endpoints, check_keys
-from receiptd.providers.aliyun.messages import NORMALIZERS
+from receiptd.providers.aliyun.messages import KINDS, NORMALIZERS
 from receiptd.providers.aliyun.sends import SEND_READERS, refusal
 from receiptd.providers.base import (
     Normalizer,
@@ -32,6 +32,7 @@ class AliyunProvider:
     name: str = "aliyun"
     normalizers: Mapping[str, Normalizer] = NORMALIZERS
     default_message_type: str | None = None
+    message_kinds: Mapping[str, Kind] = KINDS
     send_readers: Mapping[str, SendReader] = SEND_READERS
     receipts_provider: str = "aliyun"
 
@@ -55,6 +56,15 @@ class AliyunProvider:
         from receiptd.providers.aliyun.token import open_token
 
         return open_token(account, message_type, clock)
+
+    def service_urls(self, account: AccountSettings) -> Mapping[str, str]:
+        """Return where Dysmsapi (query and send) and Dybaseapi (tokens) are."""
+        from receiptd.providers.aliyun import query, token
+
+        return {
+            "query": account.endpoints.get("dysms") or query.ENDPOINT,
+            "token": token.site(account)[0],
+        }
 
     def refusal(self, code: str) -> Refusal | None:
         """Return what an error code of SendSms, SendBatchSms or the gateway means."""

@@ -7,7 +7,7 @@ another shape under the name SmsReport (D10), and a queue may be configured with
 from collections.abc import Mapping, Set
 
 from receiptd.errors import InvalidEnvelope
-from receiptd.model import ErrClass, Notice, Reason, Receipt, Record, Status, Uplink
+from receiptd.model import ErrClass, Kind, Notice, Reason, Receipt, Record, Status, Uplink
 from receiptd.providers.base import Context, Normalizer
 from receiptd.providers.codes import classify
 from receiptd.providers.fields import (
@@ -233,4 +233,13 @@ NORMALIZERS: dict[str, Normalizer] = {
     "SmsUp": reading(sms_up),
     "SignSmsReport": reading(sign_report),
     "TemplateSmsReport": reading(template_report),
+}
+
+KINDS: dict[str, Kind] = {
+    "SmsReport": Kind.RECEIPT,
+    "DypnsSmsVerifyReport": Kind.RECEIPT,
+    "GlobeSmsReport": Kind.RECEIPT,
+    "SmsUp": Kind.UPLINK,
+    "SignSmsReport": Kind.NOTICE,
+    "TemplateSmsReport": Kind.NOTICE,
 }

@@ -10,13 +10,12 @@ from typing import Protocol
 
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
-from receiptd.errors import InvalidEnvelope
 from receiptd.model import Credentials, Origin
 from receiptd.providers.aliyun.rpc import RpcAnswer, RpcClient
 from receiptd.providers.answers import unreadable_list
 from receiptd.providers.base import Asked, Context, DayCounts, QueryPage
 from receiptd.providers.china import day_text
-from receiptd.providers.details import DetailKeys, read_detail
+from receiptd.providers.details import ALIYUN, read_rows
 from receiptd.providers.matching import askable, choose
 from receiptd.providers.sends import is_synthetic, told
 
@@ -26,16 +25,6 @@ VERSION = "2017-05-25"
 PAGE_SIZE = 50  # the most that the API gives
 # One number of one send has one row: a server that goes on for ever is not followed for ever.
 PAGES_MAX = 20
-
-_KEYS = DetailKeys(
-    phone="PhoneNum",
-    status="SendStatus",
-    err_code="ErrCode",
-    out_id="OutId",
-    template_code="TemplateCode",
-    sent_at="SendDate",
-    reported_at="ReceiveDate",
-)
 
 # Mainland; Hong Kong, Macao, Taiwan and abroad. Our rows are of both.
 _SCOPES = ("1", "2")
@@ -81,7 +70,7 @@ class AliyunQuery:
         if not is_synthetic(asked.biz_id):
             parameters["BizId"] = asked.biz_id
         answer = self._gateway.call("QuerySendDetails", parameters)
-        return read_details(answer.data, asked, self._context, page_number)
+        return read_page(answer.data, asked, self._context, page_number)
 
     def statistics(self, day: date) -> DayCounts:
         """Return the counts of QuerySendStatistics, mainland and abroad together; as QueryApi
@@ -138,7 +127,7 @@ def open_client(account: AccountSettings, clock: Clock) -> RpcClient:
     )
 
 
-def read_details(
+def read_page(
     data: Mapping[str, object], asked: Asked, context: Context, page_number: int
 ) -> QueryPage:
     """Return what a good answer says about `asked`. Pure.
@@ -149,22 +138,15 @@ def read_details(
     """
     rows = _details(data)
     is_last = len(rows) < PAGE_SIZE or page_number >= PAGES_MAX
-    receipts, unreadable = [], 0
-    for row in rows:
-        try:
-            receipt = read_detail(row, asked, context, _KEYS)
-        except InvalidEnvelope:
-            unreadable += 1
-            continue
-        if receipt is not None:
-            receipts.append(receipt)
+    found, unreadable = read_rows(rows, asked, context, ALIYUN)
     if not is_synthetic(asked.biz_id):
         # A row with another OutId: a gateway that did not heed the BizId.
-        ours = [one for one in receipts if one.out_id in (None, asked.out_id) or not asked.out_id]
+        others = {one.receipt.out_id for one in found} - {None, asked.out_id}
+        ours = [one for one in found if not asked.out_id or one.receipt.out_id not in others]
         return QueryPage(tuple(ours), is_last, unreadable=unreadable)
     is_whole_day = is_last and page_number == 1
-    found, undecided = choose(receipts, asked, is_whole_day=is_whole_day)
-    return QueryPage(() if found is None else (found,), is_last, undecided, unreadable)
+    chosen, undecided = choose(found, asked, is_whole_day=is_whole_day)
+    return QueryPage(chosen, is_last, undecided, unreadable)
 
 
 def _details(data: Mapping[str, object]) -> list[object]:

@@ -1,5 +1,6 @@
 """Aliyun's sends into rows of the ledger: wire-formats 9, seeds S0, S1, S3. Pure."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import zip_longest
@@ -124,10 +125,17 @@ def _rows(
         )
     return sent.failed(
         found,
-        told(response, message, MESSAGE_MAX),
+        _without_what_was_signed(told(response, message, MESSAGE_MAX)),
         request_id(response, "RequestId"),
         refusal(found),
     )
+
+
+def _without_what_was_signed(message: str | None) -> str | None:
+    # A wrong signature is answered with the whole string to sign: keys, numbers and contents.
+    if message is None:
+        return None
+    return re.split(r"[;,.:\s]*server string to sign", message, maxsplit=1, flags=re.IGNORECASE)[0]
 
 
 SEND_READERS: dict[str, SendReader] = {

@@ -189,9 +189,9 @@ class _Token:
 
 def open_token(account: AccountSettings, message_type: str, clock: Clock) -> TokenCredentials:
     """Return the token source of an account's queue of `message_type`; no I/O."""
-    endpoint, version = _SITES.get(account.region, _SITE)
+    endpoint, version = site(account)
     gateway = RpcClient(
-        account.endpoints.get("dybase") or endpoint,
+        endpoint,
         version,
         Credentials(account.access_key_id, account.access_key_secret.get_secret_value()),
         clock,
@@ -200,6 +200,12 @@ def open_token(account: AccountSettings, message_type: str, clock: Clock) -> Tok
         http=HttpClient(clock, keep_alive=False),
     )
     return TokenCredentials(gateway, message_type, clock)
+
+
+def site(account: AccountSettings) -> tuple[str, str]:
+    """Return where the tokens of an account come from, and the API's version there."""
+    endpoint, version = _SITES.get(account.region, _SITE)
+    return account.endpoints.get("dybase") or endpoint, version
 
 
 def read_token(answer: RpcAnswer) -> tuple[Credentials, float]:

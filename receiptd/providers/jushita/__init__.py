@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.errors import Problem
-from receiptd.model import Credentials, CredentialsSource
+from receiptd.model import Credentials, CredentialsSource, Kind
 from receiptd.providers.accounts import check_endpoints, check_keys
 from receiptd.providers.base import (
     Normalizer,
@@ -31,6 +31,7 @@ class JushitaProvider:
     name: str = "jushita"
     normalizers: Mapping[str, Normalizer] = NORMALIZERS
     default_message_type: str | None = "sms"
+    message_kinds: Mapping[str, Kind] = {}
     send_readers: Mapping[str, SendReader] = SEND_READERS
     receipts_provider: str = "jushita"
 
@@ -61,6 +62,12 @@ class JushitaProvider:
         return StaticCredentials(
             Credentials(account.access_key_id, account.access_key_secret.get_secret_value())
         )
+
+    def service_urls(self, account: AccountSettings) -> Mapping[str, str]:
+        """Return where TOP is; nothing without an app_key."""
+        from receiptd.providers.jushita.top import ENDPOINT
+
+        return {"query": account.endpoints.get("top") or ENDPOINT} if account.app_key else {}
 
     def refusal(self, code: str) -> Refusal | None:
         """Return what a code or sub_code of TOP means."""

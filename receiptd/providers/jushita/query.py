@@ -10,12 +10,11 @@ from typing import Protocol
 
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
-from receiptd.errors import InvalidEnvelope
 from receiptd.model import Origin
 from receiptd.providers.answers import unreadable_list
 from receiptd.providers.base import Asked, Context, DayCounts, QueryPage
 from receiptd.providers.china import day_text
-from receiptd.providers.details import DetailKeys, read_detail
+from receiptd.providers.details import JUSHITA, read_rows
 from receiptd.providers.jushita.top import open_client
 from receiptd.providers.matching import askable, choose
 from receiptd.providers.sends import is_synthetic
@@ -23,16 +22,6 @@ from receiptd.providers.sends import is_synthetic
 METHOD = "alibaba.aliqin.ta.sms.num.query"
 PAGE_SIZE = 50  # the most that the API gives
 PAGES_MAX = 20  # 1,000 SMS to one number on one day
-
-_KEYS = DetailKeys(
-    phone="rec_num",
-    status="sms_status",
-    err_code="result_code",
-    out_id="extend",
-    template_code="sms_code",
-    sent_at="sms_send_time",
-    reported_at="sms_receiver_time",
-)
 
 
 class Gateway(Protocol):
@@ -103,19 +92,11 @@ def read_page(
     """
     rows = _rows(data)
     is_last = len(rows) < PAGE_SIZE or page_number >= PAGES_MAX
-    receipts, unreadable = [], 0
-    for row in rows:
-        try:
-            receipt = read_detail(row, asked, context, _KEYS)
-        except InvalidEnvelope:
-            unreadable += 1
-            continue
-        if receipt is not None:
-            receipts.append(receipt)
+    found, unreadable = read_rows(rows, asked, context, JUSHITA)
     # On a day of several pages only `extend` decides: a page does not show who stands on the next.
     is_whole_day = is_last and page_number == 1
-    found, undecided = choose(receipts, asked, is_whole_day=is_whole_day)
-    return QueryPage(() if found is None else (found,), is_last, undecided, unreadable)
+    chosen, undecided = choose(found, asked, is_whole_day=is_whole_day)
+    return QueryPage(chosen, is_last, undecided, unreadable)
 
 
 def _rows(data: Mapping[str, object]) -> list[object]:

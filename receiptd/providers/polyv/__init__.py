@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.errors import Problem
-from receiptd.model import Credentials, CredentialsSource
+from receiptd.model import Credentials, CredentialsSource, Kind
 from receiptd.providers.accounts import check_endpoints, check_keys
 from receiptd.providers.base import (
     Normalizer,
@@ -29,28 +29,29 @@ class PolyvProvider:
     name: str = "polyv"
     normalizers: Mapping[str, Normalizer] = {}
     default_message_type: str | None = None
+    message_kinds: Mapping[str, Kind] = {}
     send_readers: Mapping[str, SendReader] = SEND_READERS
     receipts_provider: str = "aliyun"
 
     def problems(self, name: str, account: AccountSettings) -> list[Problem]:
-        """Return what is wrong with app_id, app_secret, receipts_account and the endpoint of
-        `[accounts.<name>]`. That the receipts_account exists, the configuration checks."""
+        """Return what is wrong with app_id, app_secret and the endpoint of `[accounts.<name>]`."""
         keys = (
             ("app_id", account.app_id),
             ("app_secret", account.app_secret.get_secret_value()),
         )
-        found = check_keys(name, keys, needed=True)
-        if not account.receipts_account:
-            place = f"accounts.{name}.receipts_account"
-            cure = "name the aliyun account that Polyv sends by: its queue brings the receipts"
-            found.append(Problem(place, "is missing", cure=cure))
-        return found + check_endpoints(name, account, ENDPOINTS)
+        return check_keys(name, keys, needed=True) + check_endpoints(name, account, ENDPOINTS)
 
     def credentials(
         self, account: AccountSettings, kind: str, message_type: str, clock: Clock
     ) -> CredentialsSource:
         """Return an empty key: there is no message type, so no source can come to use it."""
         return StaticCredentials(Credentials("", ""))
+
+    def service_urls(self, account: AccountSettings) -> Mapping[str, str]:
+        """Return where the send API is."""
+        from receiptd.providers.polyv.send import ENDPOINT
+
+        return {"send": account.endpoints.get("polyv") or ENDPOINT}
 
     def refusal(self, code: str) -> Refusal | None:
         """Return what an error code, or a number's status, means."""

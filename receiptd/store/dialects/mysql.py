@@ -275,6 +275,7 @@ def _assignments(insert: mysql.Insert) -> list[tuple[str, ColumnElement[Any]]]:
     touched = new["updated_at"]
     changed = case((asked, touched), (merge_sql.fills(old, new), touched), else_=old["updated_at"])
     won = wins == literal_column("1")
+    values["next_query_at"] = merge_sql.next_query(old, new, won)
     assignments: list[tuple[str, ColumnElement[Any]]] = [("updated_at", changed)]
     assignments += [(name, value) for name, value in values.items() if name not in VERDICT]
     assignments += [(name, case((won, new[name]), else_=old[name])) for name in VERDICT]

@@ -1,0 +1,171 @@
+"""What HTTP costs the receipts: the same stream of receipts with HTTP off, idle and busy.
+
+    python -m benchmarks.http_beside_receipts --seconds 10
+
+1,000 receipts/s from the sandbox, 50 requests/s of the API, the dashboard and the metrics. The lag
+is from put into the queue to acked, so from before the pull to after the commit; broker and callers
+are in this process, and take their share of the machine alike in all three.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.processes import wait
+from receiptd.sandbox import AckEvent, Sandbox
+from receiptd.sandbox.configuration import config_toml
+
+RECEIPTS_PER_S = 1000
+REQUESTS_PER_S = 50
+ROUNDS = 3
+KINDS = ("off", "idle", "busy")
+_BURST = 16
+_THREADS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10)
+    options = parser.parse_args()
+    found: dict[str, list[tuple[float, float, float, float]]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):  # interleaved, so that a drift of the machine strikes all alike
+        for kind in KINDS:
+            found[kind].append(measure(kind, options.seconds))
+    print("http   p50 ms   p99 ms  RSS MB  answers/s")
+    for kind in KINDS:
+        columns = zip(*found[kind], strict=True)
+        p50, p99, rss, rate = (statistics.median(column) for column in columns)
+        print(f"{kind:<5}{p50 * 1000:>8.1f} {p99 * 1000:>8.1f} {rss:>7.1f} {rate:>10.1f}")
+
+
+def measure(kind: str, seconds: float) -> tuple[float, float, float, float]:
+    """Return the lag's median and 99th percentile in seconds, the daemon's RSS in MB, and how many
+    requests a second were answered with 200."""
+    port = free_port()
+    with Sandbox(visibility_s=60) as sandbox, tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.toml"
+        url = f"sqlite:///{folder}/receipts.db"
+        config.write_text(config_toml(sandbox.url, database_url=url))
+        environ = {key: value for key, value in os.environ.items() if "RECEIPTD" not in key}
+        environ["RECEIPTD_HTTP__LISTEN"] = "" if kind == "off" else f"127.0.0.1:{port}"
+        environ["RECEIPTD_SOURCES__SMS_REPORT__THREADS"] = str(_THREADS)
+        command = [sys.executable, "-m", "receiptd", "run", "--config", str(config)]
+        daemon = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+        try:
+            wait(lambda: sandbox.polls_waiting() >= 2 + _THREADS)
+            return stream(sandbox, daemon.pid, port if kind == "busy" else None, seconds)
+        finally:
+            daemon.terminate()
+            daemon.wait()
+
+
+def stream(
+    sandbox: Sandbox, pid: int, port: int | None, seconds: float
+) -> tuple[float, float, float, float]:
+    sent: dict[str, float] = {}
+    lags: list[float] = []
+
+    def acked(event: AckEvent) -> None:
+        if (at := sent.get(event.message_id)) is not None:
+            lags.append(time.monotonic() - at)
+
+    sandbox.on_ack = acked
+    queue = sandbox.queue("SmsReport")
+    answers: list[int] = []
+    over = threading.Event()
+    caller = threading.Thread(target=call, args=(port, answers, over)) if port else None
+    if caller:
+        caller.start()
+    began_at = time.monotonic()
+    number = 0
+    while (now := time.monotonic()) < began_at + seconds:
+        for _ in range(_BURST):
+            body = receipt(number)
+            sent[sandbox.send_mns(queue, body)] = time.monotonic()
+            number += 1
+        over.wait(max(0.0, began_at + number / RECEIPTS_PER_S - now))
+    wait(lambda: sandbox.depth(queue) == 0)
+    took_s = time.monotonic() - began_at
+    over.set()
+    if caller:
+        caller.join()
+    lags.sort()
+    good = sum(status == 200 for status in answers)
+    return lags[len(lags) // 2], lags[len(lags) * 99 // 100], rss_mb(pid), good / took_s
+
+
+def call(port: int, answers: list[int], over: threading.Event) -> None:
+    """Ask all that a daemon answers, in turn, at a steady rate."""
+    asked: list[Callable[[int], tuple[str, str, str | None]]] = [
+        lambda n: ("GET", f"/v1/receipts/{biz_id(n)}", None),
+        lambda n: ("GET", "/v1/receipts?limit=100", None),
+        lambda n: ("POST", "/v1/sends", own(n)),
+        lambda n: ("GET", f"/v1/receipts?phone=139{n:08d}", None),
+        lambda n: ("GET", "/readyz", None),
+    ]
+    rare = {0: "/", 10: "/metrics"}  # once in 50 requests
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    began_at = time.monotonic()
+    for turn in range(1_000_000):
+        if over.wait(max(0.0, began_at + turn / REQUESTS_PER_S - time.monotonic())):
+            break
+        method, target, body = asked[turn % len(asked)](turn)
+        if turn % 50 in rare:
+            method, target, body = "GET", rare[turn % 50], None
+        connection.request(method, target, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        answers.append(answer.status)
+    connection.close()
+
+
+def biz_id(number: int) -> str:
+    return f"900000{number:012d}%5E0"
+
+
+def own(number: int) -> str:
+    return json.dumps(
+        {"account": "main", "biz_id": f"8000{number:012d}^0", "phone": f"138{number:08d}"}
+    )
+
+
+def receipt(number: int) -> str:
+    return json.dumps(
+        {
+            "send_time": "2026-05-06 15:08:09",
+            "report_time": "2026-05-06 15:08:14",
+            "success": True,
+            "err_code": "DELIVERED",
+            "phone_number": f"139{number:08d}",
+            "sms_size": "1",
+            "biz_id": f"900000{number:012d}^0",
+        }
+    )
+
+
+def rss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("the daemon is gone")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Asking the providers for what never came, and saying what can no longer be known."""

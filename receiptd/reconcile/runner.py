@@ -1,0 +1,309 @@
+"""Reconciliation of one account: a thread that asks about what is due.
+
+One of all processes does it at a time, by a lease per account, so that nothing is asked twice and
+the rate is the account's, whatever the number of processes. Several accounts are shared out among
+them.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import timedelta
+
+from receiptd.errors import ConfigError, StoreError
+from receiptd.gate import Gate
+from receiptd.log import get_logger
+from receiptd.model import Origin, Receipt, Status
+from receiptd.providers.base import QueryApi
+from receiptd.providers.sends import is_synthetic
+from receiptd.pulse import Pulse
+from receiptd.reconcile.asking import (
+    ANSWERED,
+    NOTHING,
+    REFUSED,
+    UNAVAILABLE,
+    UNDECIDED,
+    WAITING,
+    Asker,
+    is_askable,
+)
+from receiptd.reconcile.audit import Auditor
+from receiptd.reconcile.part import Part
+from receiptd.reconcile.throttle import Throttle
+from receiptd.store import plan
+from receiptd.store.plan import Due
+
+# A holder that was killed is replaced within its term.
+TERM_S = 15.0
+_RENEW_S = 4.0
+# How often the work list is looked at: one probe of an index.
+LOOK_S = 5.0
+_ROUND = 500  # rows of one look
+# A call takes a tenth of a second or more, and `max_per_second` is what may begin in one.
+_CALL_S = 0.2
+_MOST_THREADS = 16
+# A question that fails this often in a row gives way to the others, for a while.
+_FAILURES = 3
+_PUT_OFF = timedelta(minutes=15)
+PUT_OFF = "put_off"
+_ALLOWANCE_S = 60.0
+# How often it is looked whether a day is to be audited, and how long after the start: the queues
+# bring what came meanwhile first.
+_AUDIT_EVERY_S = 600.0
+_FIRST_AUDIT_S = 300.0
+_LOG_EVERY_S = 60.0
+
+
+class Reconciler:
+    """See the module. `provider` and `account` are those of the rows, and of `api`."""
+
+    def __init__(
+        self, part: Part, *, provider: str, account: str, api: QueryApi, pulse: Pulse
+    ) -> None:
+        self._part = part
+        self._store = part.store
+        self._clock = part.clock
+        self._stopping = part.stopping
+        self._provider = provider
+        self._account = account
+        self._api = api
+        self._pulse = pulse
+        self._gate = Gate(part.clock)
+        self._throttle = Throttle(part.per_second, part.clock)
+        self._leases = part.store.leases(part.instance)
+        self.lease = f"query:{account}"
+        self._renew_at = 0.0
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._log_at = part.clock.monotonic() + _LOG_EVERY_S
+        self._failing = False
+        self._log = get_logger(account=account)
+        self._audit_at = part.clock.monotonic() + _FIRST_AUDIT_S
+        self._auditor = Auditor(
+            provider=provider,
+            account=account,
+            api=api,
+            store=part.store,
+            throttle=lambda: self._throttle.wait(part.stopping),
+            clock=part.clock,
+            goes_on=self._goes_on,
+        )
+        self._asker = Asker(
+            account=account,
+            api=api,
+            store=part.store,
+            schedule=part.schedule,
+            throttle=self._throttle,
+            gate=self._gate,
+            store_gate=part.store_gate,
+            stopping=part.stopping,
+            clock=part.clock,
+            log=self._log,
+            told=self._count,
+        )
+
+    def run(self) -> None:
+        """Work until stopped. Never raises: a bug is logged, waited out and tried again."""
+        try:
+            while not self._rest(LOOK_S):
+                try:
+                    self.run_once()
+                except Exception:
+                    self._log.error("worker.failed", exc_info=True)
+        finally:
+            self._leave()
+            self._api.close()
+            self._pulse.stop()
+
+    def cancel(self) -> None:
+        """End running calls; called from the daemon's thread after `stopping` was set."""
+        self._api.cancel()
+
+    def run_once(self) -> None:
+        """Ask about all that is due and audit what is, if no other process does. Returns when there
+        is no more, or when told to stop, or when the database is away."""
+        if not self._part.store_gate.wait_open(self._stopping, self._alive):
+            return
+        try:
+            self._work()
+            if self._clock.monotonic() >= self._audit_at:
+                self._audit_at = self._clock.monotonic() + _AUDIT_EVERY_S
+                self._audit()
+        except (StoreError, ConfigError) as exc:
+            if not self._failing:
+                self._log.warning("reconcile.failed", error=str(exc))
+            self._failing = True
+            return
+        self._failing = False
+
+    def _work(self) -> None:
+        while not self._stopping.is_set() and (due := self._due()):
+            if not self._leases.acquire(self.lease, TERM_S):
+                return
+            self._renew_at = self._clock.monotonic() + _RENEW_S
+            due = self._due()  # what the last holder left
+            self._ask_all(self._bind(due))
+            self._tell()
+        if self._leases.holds(self.lease):
+            self._leases.release(self.lease)
+            self._tell(now=True)
+
+    def _audit(self) -> None:
+        self._alive()
+        if self._leases.acquire(self.lease, TERM_S):
+            try:
+                self._auditor.run_once(self._stopping)
+            finally:
+                self._leases.release(self.lease)
+
+    def _goes_on(self) -> bool:
+        """Stay alive and keep the lease; return whether to go on."""
+        self._alive()
+        self._keep_lease()
+        return not self._stopping.is_set() and self._leases.holds(self.lease)
+
+    def _due(self) -> Sequence[Due]:
+        self._alive()
+        now = self._clock.now()
+        with self._store.reading() as connection:
+            return plan.due(
+                connection,
+                now,
+                now - self._part.schedule.window,
+                _ROUND,
+                provider=self._provider,
+                account=self._account,
+            )
+
+    def _bind(self, due: Sequence[Due]) -> list[Due]:
+        """Return what is to be asked about, after sends without an answer were given the rows under
+        which they are known by now."""
+        unanswered = [one for one in due if is_synthetic(one.biz_id)]
+        known = {}
+        if unanswered:
+            with self._store.reading() as connection:
+                known = plan.find_sent(connection, unanswered)
+        if known:
+            sends = [_send(one, known[one.key]) for one in unanswered if one.key in known]
+            self._store.record_sends(sends, settled=list(known))
+        left = [one for one in due if one.key not in known]
+        for one in left:
+            if not is_askable(one):
+                with self._store.writing() as connection:
+                    end = self._part.schedule.end(one.submitted_at)
+                    plan.put_off(connection, one.key, end)
+        return [one for one in left if is_askable(one)]
+
+    def _ask_all(self, due: Sequence[Due]) -> None:
+        """Ask about each, in several threads; those that are not answered come last."""
+        waiting = deque(due)
+        failures: Counter[str] = Counter()
+        most = round(self._part.per_second * _CALL_S)
+        threads = max(1, min(most, _MOST_THREADS, len(waiting)))
+        with ThreadPoolExecutor(threads, thread_name_prefix=self.lease) as pool:
+            running: set[Future[None]] = {
+                pool.submit(self._drain, waiting, failures) for _ in range(threads)
+            }
+            while running:
+                done, running = wait(running, timeout=1.0)
+                self._keep_lease()
+                self._alive()
+                for one in done:
+                    one.result()
+
+    def _drain(self, waiting: deque[Due], failures: Counter[str]) -> None:
+        while not self._stopping.is_set() and self._leases.holds(self.lease):
+            try:
+                due = waiting.popleft()
+            except IndexError:
+                return
+            if self._is_answered(due):
+                continue
+            name = f"{due.biz_id} {due.phone}"
+            failures[name] += 1
+            if failures[name] < _FAILURES:
+                waiting.append(due)
+            elif not self._stopping.is_set():
+                self._put_off(due)
+
+    def _is_answered(self, due: Due) -> bool:
+        try:
+            return self._asker.ask(due)
+        except (StoreError, ConfigError):
+            raise
+        except Exception:
+            # A bug that one answer brings out must not hold back the questions behind it.
+            self._log.error("worker.failed", exc_info=True)
+            return False
+
+    def _put_off(self, due: Due) -> None:
+        self._count(PUT_OFF)
+        now = self._clock.now()
+        left = self._part.schedule.end(due.submitted_at) - now
+        until = now + min(_PUT_OFF, left / 4)  # never past the last chance
+        with self._store.writing() as connection:
+            plan.put_off(connection, due.key, until)
+
+    def _keep_lease(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._renew_at:
+            self._renew_at = now + _RENEW_S
+            self._leases.renew(self.lease, TERM_S)
+
+    def _leave(self) -> None:
+        if not (self._part.store_gate.is_open and self._leases.holds(self.lease)):
+            return
+        try:
+            self._leases.release(self.lease)
+        except (StoreError, ConfigError):
+            return  # it runs out by itself
+
+    def _count(self, word: str) -> None:
+        with self._lock:
+            self._counts[word] += 1
+        self._part.told(self._account, word)
+
+    def _tell(self, *, now: bool = False) -> None:
+        moment = self._clock.monotonic()
+        if not (now or moment >= self._log_at):
+            return
+        self._log_at = moment + _LOG_EVERY_S
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        if counts:
+            self._log.info(
+                "reconcile.progress",
+                answered=counts[ANSWERED],
+                waiting=counts[WAITING],
+                nothing=counts[NOTHING],
+                undecided=counts[UNDECIDED],
+                unavailable=counts[UNAVAILABLE],
+                refused=counts[REFUSED],
+                put_off=counts[PUT_OFF],
+            )
+
+    def _rest(self, seconds: float) -> bool:
+        """Wait; return whether told to stop."""
+        self._pulse.beat(seconds + _ALLOWANCE_S)
+        return self._clock.wait(self._stopping, seconds)
+
+    def _alive(self) -> None:
+        self._pulse.beat(_ALLOWANCE_S)
+
+
+def _send(due: Due, biz_id: str) -> Receipt:
+    """Return what the ledger knows of a send, under the provider's own id."""
+    return Receipt(
+        provider=due.provider,
+        account=due.account,
+        biz_id=biz_id,
+        phone=due.phone,
+        status=Status.AWAITED,
+        origin=Origin.SEND,
+        out_id=due.out_id,
+        sign_name=due.sign_name,
+        template_code=due.template_code,
+        send_api=due.send_api,
+        submitted_at=due.submitted_at,
+    )

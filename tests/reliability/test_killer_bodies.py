@@ -1,0 +1,207 @@
+"""P17: a body that kills whoever reads it ends a process made for it, and not the daemon."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from receiptd.clock import ManualClock, SystemClock
+from receiptd.gate import Gate
+from receiptd.model import Envelope, Origin, Reason
+from receiptd.pipeline import Pipeline
+from receiptd.plugins import find_provider
+from receiptd.providers.base import Context
+from receiptd.pulse import Pulse
+from receiptd.store import open_store
+from receiptd.tally import Tally
+from receiptd.trial import PULLS_BEFORE_TRIAL, ReadAs, Trial
+from receiptd.worker import Pace, Worker
+from tests.databases import SQLITE, ask, fresh_url
+from tests.fakes import VISIBILITY_S, FakePuller, FakeQueue, envelope, sms_report
+
+# A provider that is Aliyun's, but for the words in `out_id` that kill.
+_PLUG_IN = r"""
+import os, signal
+from pathlib import Path
+from receiptd.providers.aliyun import PROVIDER as ALIYUN
+
+DEATHS = Path(__file__).with_name("deaths")
+
+def normalize(data, context):
+    word = data.get("out_id")
+    if word in ("exit", "kill", "abort", "hang", "memory"):
+        with DEATHS.open("a") as file:
+            file.write(f"{os.getpid()}\\n")
+    if word == "exit":
+        os._exit(0)
+    if word == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "abort":
+        os.abort()
+    if word == "hang":
+        while True: pass
+    if word == "memory":
+        [bytearray(2**20) for _ in range(2048)]
+    if word == "raise":
+        raise ZeroDivisionError
+    if word == "environment":
+        Path(__file__).with_name("environment").write_text(repr(dict(os.environ)))
+    return ALIYUN.normalizers["SmsReport"](data, context)
+
+class Deadly:
+    name = "aliyun"
+    normalizers = {"SmsReport": normalize}
+    default_message_type = "SmsReport"
+    def __getattr__(self, name): return getattr(ALIYUN, name)
+
+PROVIDER = Deadly()
+"""
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the provider `deadly`, installed here and in the processes that we start."""
+    info = tmp_path / "deadly-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[receiptd.providers]\ndeadly = deadly:PROVIDER\n")
+    (tmp_path / "deadly.py").write_text(_PLUG_IN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def trial(plug_in: Path) -> Iterator[Trial]:
+    read_as = ReadAs(provider="deadly", message_type="", account="main", origin=Origin.QUEUE)
+    trial = Trial(read_as, SystemClock(), patience_s=0.5)
+    yield trial
+    trial.close()
+
+
+def report(out_id: str, number: int = 1) -> bytes:
+    return sms_report(number).replace(f"order-{number}".encode(), out_id.encode())
+
+
+def pulled(body: bytes, pull_count: int, envelope_id: str = "m1") -> Envelope:
+    return msgspec.structs.replace(envelope(body, envelope_id), pull_count=pull_count)
+
+
+def deaths(plug_in: Path) -> set[str]:
+    file = plug_in / "deaths"
+    return set(file.read_text().split()) if file.exists() else set()
+
+
+@pytest.mark.parametrize("word", ["exit", "kill", "abort", "hang", "memory"])
+def test_a_body_that_ends_two_readers_is_not_read_here(
+    trial: Trial, plug_in: Path, word: str
+) -> None:
+    [sifted] = trial.sift([pulled(report(word), PULLS_BEFORE_TRIAL + 1)])
+
+    assert sifted.flaw == Reason.KILLS_READER
+    assert sifted.body == report(word)
+    assert len(deaths(plug_in)) == 2
+
+
+def test_only_what_was_pulled_more_than_five_times_is_tried(trial: Trial, plug_in: Path) -> None:
+    batch = [pulled(report("kill"), PULLS_BEFORE_TRIAL), envelope(report("kill"))]
+
+    assert trial.sift(batch) == batch
+    assert not deaths(plug_in)
+
+
+def test_what_was_only_delivered_often_is_read_as_usual(trial: Trial) -> None:
+    # After acks failed for an hour every message has come many times, and all are readable.
+    batch = [pulled(report(f"order-{n}", n), 100, f"m{n}") for n in range(300)]
+    batch.append(pulled(report("raise"), 100, "a bug that the pipeline survives"))
+    batch.append(pulled(b"no JSON", 100, "no JSON"))
+
+    assert trial.sift(batch) == batch
+
+
+def test_the_neighbours_of_a_killer_are_tried_by_the_next_reader(trial: Trial) -> None:
+    words = ["one", "kill", "two", "exit", "three"]
+
+    sifted = trial.sift([pulled(report(word), 9, word) for word in words])
+
+    assert [one.envelope_id for one in sifted if one.flaw] == ["kill", "exit"]
+    assert [one.envelope_id for one in sifted] == words
+
+
+def test_a_reader_that_cannot_start_condemns_nobody(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, plug_in: Path
+) -> None:
+    monkeypatch.setattr("sys.executable", str(plug_in / "no_such_python"))
+    batch = [pulled(report("order-1"), 9)]
+
+    assert trial.sift(batch) == batch
+
+
+def test_a_reader_that_was_ended_from_outside_condemns_nobody(trial: Trial) -> None:
+    batch = [pulled(report("order-1"), 9)]
+    trial.sift(batch)
+    assert trial._reader is not None
+    trial._reader._process.kill()
+
+    assert trial.sift(batch) == batch
+
+
+def test_a_reader_knows_no_secret(
+    trial: Trial, plug_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECEIPTD_ACCOUNTS__MAIN__ACCESS_KEY_SECRET", "canary")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/canary")
+
+    trial.sift([pulled(report("environment"), 9)])
+
+    seen = (plug_in / "environment").read_text()
+    assert "PYTHONPATH" in seen
+    assert "canary" not in seen
+
+
+def test_a_killer_is_quarantined_unread_and_its_neighbours_are_stored(
+    trial: Trial, plug_in: Path
+) -> None:
+    clock = ManualClock()
+    queue = FakeQueue(clock)
+    killer = queue.put(report("kill"))
+    for number in range(2, 17):
+        queue.put(sms_report(number))
+    # Five processes took the batch and died of it.
+    for _ in range(PULLS_BEFORE_TRIAL):
+        queue.receive(16)
+        clock.advance(VISIBILITY_S + 1)
+    provider = find_provider("deadly", "", [])
+    assert provider is not None
+    with fresh_url(SQLITE, plug_in) as url:
+        store = open_store(url, clock)
+        store.upgrade()
+        puller = FakePuller(queue)
+        worker = Worker(
+            source="fake",
+            open_puller=lambda: puller,
+            pipeline=Pipeline(
+                context=Context(provider="aliyun", account="main", origin=Origin.QUEUE),
+                normalize=provider.normalizers["SmsReport"],
+                store=store,
+                clock=clock,
+            ),
+            pace=Pace(batch_size=16, wait_s=30.0, pace_s=0.0),
+            source_gate=Gate(clock),
+            store_gate=Gate(clock),
+            tally=Tally(instance="test", source="fake", store=store, clock=clock),
+            pulse=Pulse("fake/1", clock),
+            stopping=threading.Event(),
+            clock=clock,
+            sift=trial.sift,
+        )
+        worker._puller = puller
+        worker.run_once()
+        store.close()
+
+        assert not queue.bodies
+        assert ask(url, "SELECT count(*) FROM receipts") == [(15,)]
+        quarantined = "SELECT envelope_id, reason, body FROM journal WHERE outcome = 'quarantined'"
+        assert ask(url, quarantined) == [(killer, "kills_reader", report("kill").decode())]
