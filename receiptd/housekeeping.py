@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from receiptd.chore import LeasedChore
 from receiptd.clock import Clock
-from receiptd.errors import ConfigError, StoreError, StoreUnavailable
+from receiptd.errors import StoreUnavailable
 from receiptd.gate import Gate
 from receiptd.log import get_logger
 from receiptd.pulse import Pulse
@@ -18,13 +19,10 @@ LEASE = "housekeeping"
 # A holder that was killed is replaced within its term: its lease runs out one look before.
 TERM_S = 300.0
 LOOK_S = 60.0
-_HELD_S = TERM_S - LOOK_S
 EVERY_S = 3600.0
 # After each step as long as four of it, and long enough to let a waiting batch in.
 _PAUSE_SHARE = 4.0
 _SHORTEST_PAUSE_S = 0.05
-# A step is two statements, and the first searches the ids before it: some statement limits of 10 s.
-_STEP_ALLOWANCE_S = 60.0
 _ATTEMPTS = 5
 _RETRY_PAUSE_S = 1.0
 
@@ -72,9 +70,14 @@ def prune_now(
         clock.wait(nobody, _RETRY_PAUSE_S)
 
 
-class Housekeeping:
-    """One thread's work. It leaves the gate of the database to the workers: a lock that it did not
-    get is no outage."""
+class Housekeeping(LeasedChore):
+    """One thread's work."""
+
+    LOOK_S = LOOK_S
+    # A step is two statements, and the first searches the ids before it: some limits of 10 s.
+    ALLOWANCE_S = 60.0
+    HELD_S = TERM_S - LOOK_S  # a lease runs out one look before its term is over
+    RENEW_S = LOOK_S
 
     def __init__(
         self,
@@ -88,53 +91,31 @@ class Housekeeping:
         clock: Clock,
     ) -> None:
         """`instance` names the holder of the lease to whoever looks."""
+        super().__init__(
+            LEASE,
+            store.leases(instance),
+            store_gate=store_gate,
+            pulse=pulse,
+            stopping=stopping,
+            clock=clock,
+            log=get_logger(thread="housekeeping"),
+        )
         self._store = store
         self._limits = limits
-        self._leases = store.leases(instance)
-        self._store_gate = store_gate
-        self._pulse = pulse
-        self._stopping = stopping
-        self._clock = clock
         self._due_at = clock.monotonic()
-        self._renew_at = 0.0
-        self._failing = False
         self._removed: Counter[str] = Counter()  # since the last line that told
-        self._log = get_logger(thread="housekeeping")
 
-    def run(self) -> None:
-        """Work until stopped. Never raises: a bug is logged, waited out and tried again."""
-        try:
-            # The workers first: at the start they have a backlog, and nothing here is urgent.
-            while not self._rest(LOOK_S):
-                try:
-                    self.run_once()
-                except Exception:
-                    self._log.error("worker.failed", exc_info=True)
-        finally:
-            self._leave()
-            self._pulse.stop()
+    def _work(self) -> None:
+        if not self._takes_lease():
+            self._due_at = self._clock.monotonic()  # whoever takes over begins at once
+        elif self._clock.monotonic() >= self._due_at:
+            self._clean()
 
-    def run_once(self) -> None:
-        """Take or keep the lease, and clean up if that is due. Returns when there is no more to do,
-        it was told to stop, or the database is away."""
-        if not self._store_gate.wait_open(self._stopping, self._alive):
-            return
-        self._alive()
-        try:
-            if not self._leases.acquire(LEASE, _HELD_S):
-                self._due_at = self._clock.monotonic()  # whoever takes over begins at once
-            elif self._clock.monotonic() >= self._due_at:
-                self._clean()
-        except (StoreError, ConfigError) as exc:
-            if not self._failing:
-                self._log.warning("housekeeping.failed", error=str(exc))
-            self._failing = True
-            return
-        self._failing = False
+    def _tell_failed(self, error: Exception) -> None:
+        self._log.warning("housekeeping.failed", error=str(error))
 
     def _clean(self) -> None:
         began_at = step_at = self._clock.monotonic()
-        self._renew_at = began_at + LOOK_S
         for removed in self._store.prune(self._limits):
             self._removed[removed.table] += removed.rows
             took_s = self._clock.monotonic() - step_at
@@ -155,26 +136,3 @@ class Housekeeping:
             took_s=round(self._clock.monotonic() - began_at, 1),
         )
         self._removed.clear()
-
-    def _keeps_lease(self) -> bool:
-        now = self._clock.monotonic()
-        if now >= self._renew_at:
-            self._renew_at = now + LOOK_S
-            self._leases.renew(LEASE, _HELD_S)
-        return self._leases.holds(LEASE)
-
-    def _leave(self) -> None:
-        if not (self._store_gate.is_open and self._leases.holds(LEASE)):
-            return
-        try:
-            self._leases.release(LEASE)
-        except (StoreError, ConfigError):
-            return  # it runs out by itself
-
-    def _rest(self, seconds: float) -> bool:
-        """Wait; return whether told to stop."""
-        self._pulse.beat(seconds + _STEP_ALLOWANCE_S)
-        return self._clock.wait(self._stopping, seconds)
-
-    def _alive(self) -> None:
-        self._pulse.beat(_STEP_ALLOWANCE_S)

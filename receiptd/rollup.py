@@ -205,8 +205,9 @@ class RollupKeeper:
             more = self._read(partial(count.step, rows=self._step_rows))
             if not self._goes_on(self._clock.monotonic() - began_at):
                 return False
+        began_at = self._clock.monotonic()
         self._write(partial(rollups.replace, count=count, now=self._clock.now()))
-        return self._goes_on()
+        return self._goes_on(self._clock.monotonic() - began_at)
 
     def _goes_on(self, took_s: float = 0.0) -> bool:
         """Make way for the others; return whether to go on after that."""

@@ -39,6 +39,7 @@ ROOMS = {
     "sending_csv": (5, "sending"),
     "online": (5, "online"),
     "rollup": (5, "worker"),
+    "chore": (4, "steadiness"),
     "gate": (4, "steadiness"),
     "insist": (4, "steadiness"),
     "pulse": (4, "steadiness"),
@@ -70,10 +71,9 @@ APART = {"sandbox", "testing"}
 # Where all exceptions may be caught without being raised again, and why.
 CATCHES_ALL = {
     "worker.py": "a bug is logged, waited out and tried again",
-    "reconcile/runner.py": "a bug is logged, waited out and tried again",
-    "reconcile/losses.py": "a bug is logged, waited out and tried again",
+    "reconcile/runner.py": "a bug in one question must not hold back the others",
     "trial_reader.py": "reads what may be anything; only whether it outlives that counts",
-    "housekeeping.py": "a bug is logged, waited out and tried again",
+    "chore.py": "a bug is logged, waited out and tried again",
     "rollup.py": "a bug is logged, waited out and tried again",
     "pipeline.py": "a bug in one envelope must not hold back the others",
     "cli/__init__.py": "a bug becomes an exit code",

@@ -91,7 +91,12 @@ def judge(url: str, truth: Truth, early: int, *, retried: bool = False) -> Verdi
             max(0, count - truth.deliveries.get(envelope, 0))
             for envelope, (count, _) in journalled.items()
         )
-    again = {key for count, keys in journalled.values() if count > len(keys) for key in keys}
+    again = {
+        key
+        for envelope, (_, keys) in journalled.items()
+        if truth.deliveries.get(envelope, 0) > len(keys)
+        for key in keys
+    }
     return Verdict(
         sent=len(truth.statuses),
         lost=len(truth.statuses.keys() - right),

@@ -252,9 +252,11 @@ class PushTraffic:
         )
 
     def _post(self, connection: http.client.HTTPConnection, envelope_id: str, body: bytes) -> bool:
-        with self._lock:
-            self._deliveries[envelope_id] += _PUSH_RECEIPTS
         try:
+            if connection.sock is None:
+                connection.connect()  # nothing was handed out if nobody listens
+            with self._lock:
+                self._deliveries[envelope_id] += _PUSH_RECEIPTS
             connection.request("POST", f"/push/receipts/{_PUSH_SECRET}", body)
             answer = connection.getresponse()
             answered: object = json.loads(answer.read() or b"null")

@@ -4,7 +4,7 @@ from collections import Counter
 
 import msgspec
 
-from receiptd.errors import ConfigError, StoreError
+from receiptd.chore import Chore
 from receiptd.log import get_logger
 from receiptd.model import RECONCILE_SOURCE, WINDOW_CLOSED, Envelope, Status
 from receiptd.pulse import Pulse
@@ -13,49 +13,27 @@ from receiptd.reconcile.part import Part
 from receiptd.store import plan
 from receiptd.store.plan import Answer, Due
 
-LOOK_S = 60.0
 _ROUND = 500
-_ALLOWANCE_S = 60.0
 
 
-class Losses:
+class Losses(Chore):
     """One thread's work. It runs in every process: what another said first is not said again."""
 
+    LOOK_S = 60.0
+
     def __init__(self, part: Part, *, pulse: Pulse) -> None:
+        super().__init__(
+            store_gate=part.store_gate,
+            pulse=pulse,
+            stopping=part.stopping,
+            clock=part.clock,
+            log=get_logger(thread="losses"),
+        )
         self._part = part
         self._store = part.store
         self._schedule = part.schedule
-        self._stopping = part.stopping
-        self._clock = part.clock
-        self._pulse = pulse
-        self._failing = False
-        self._log = get_logger(thread="losses")
 
-    def run(self) -> None:
-        """Work until stopped. Never raises: a bug is logged, waited out and tried again."""
-        try:
-            while not self._rest(LOOK_S):
-                try:
-                    self.run_once()
-                except Exception:
-                    self._log.error("worker.failed", exc_info=True)
-        finally:
-            self._pulse.stop()
-
-    def run_once(self) -> None:
-        """Declare lost what is over, if the database is there."""
-        if not self._part.store_gate.wait_open(self._stopping, self._alive):
-            return
-        try:
-            self._declare_all()
-        except (StoreError, ConfigError) as exc:
-            if not self._failing:
-                self._log.warning("reconcile.failed", error=str(exc))
-            self._failing = True
-            return
-        self._failing = False
-
-    def _declare_all(self) -> None:
+    def _work(self) -> None:
         lost: Counter[str] = Counter()
         try:
             while not self._stopping.is_set():
@@ -70,6 +48,9 @@ class Losses:
                 self._part.lost(account, count)
                 self._log.warning("sends.lost", account=account, count=count)
 
+    def _tell_failed(self, error: Exception) -> None:
+        self._log.warning("reconcile.failed", error=str(error))
+
     def _over(self) -> list[Due]:
         now = self._clock.now()
         with self._store.reading() as connection:
@@ -82,10 +63,3 @@ class Losses:
         envelope = Envelope(source=RECONCILE_SOURCE, envelope_id=due.biz_id, body=body, handle="")
         entry = bare_entry(envelope, due, Status.LOST, WINDOW_CLOSED, self._clock)
         return Answer(key=due.key, entries=[entry], next_query_at=None, counts=False)
-
-    def _rest(self, seconds: float) -> bool:
-        self._pulse.beat(seconds + _ALLOWANCE_S)
-        return self._clock.wait(self._stopping, seconds)
-
-    def _alive(self) -> None:
-        self._pulse.beat(_ALLOWANCE_S)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 
+from receiptd.chore import LeasedChore
 from receiptd.errors import ConfigError, StoreError
 from receiptd.gate import Gate
 from receiptd.log import get_logger
@@ -36,9 +37,6 @@ from receiptd.store.plan import Due
 
 # A holder that was killed is replaced within its term.
 TERM_S = 15.0
-_RENEW_S = 4.0
-# How often the work list is looked at: one probe of an index.
-LOOK_S = 5.0
 _ROUND = 500  # rows of one look
 # A call takes a tenth of a second or more, and `max_per_second` is what may begin in one.
 _CALL_S = 0.2
@@ -47,7 +45,6 @@ _MOST_THREADS = 16
 _FAILURES = 3
 _PUT_OFF = timedelta(minutes=15)
 PUT_OFF = "put_off"
-_ALLOWANCE_S = 60.0
 # How often it is looked whether a day is to be audited, and how long after the start: the queues
 # bring what came meanwhile first.
 _AUDIT_EVERY_S = 600.0
@@ -55,30 +52,34 @@ _FIRST_AUDIT_S = 300.0
 _LOG_EVERY_S = 60.0
 
 
-class Reconciler:
+class Reconciler(LeasedChore):
     """See the module. `provider` and `account` are those of the rows, and of `api`."""
+
+    LOOK_S = 5.0  # one probe of an index
+    HELD_S = TERM_S
+    RENEW_S = 4.0
 
     def __init__(
         self, part: Part, *, provider: str, account: str, api: QueryApi, pulse: Pulse
     ) -> None:
+        super().__init__(
+            f"query:{account}",
+            part.store.leases(part.instance),
+            store_gate=part.store_gate,
+            pulse=pulse,
+            stopping=part.stopping,
+            clock=part.clock,
+            log=get_logger(account=account),
+        )
         self._part = part
         self._store = part.store
-        self._clock = part.clock
-        self._stopping = part.stopping
         self._provider = provider
         self._account = account
         self._api = api
-        self._pulse = pulse
-        self._gate = Gate(part.clock)
         self._throttle = Throttle(part.per_second, part.clock)
-        self._leases = part.store.leases(part.instance)
-        self.lease = f"query:{account}"
-        self._renew_at = 0.0
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._log_at = part.clock.monotonic() + _LOG_EVERY_S
-        self._failing = False
-        self._log = get_logger(account=account)
         self._audit_at = part.clock.monotonic() + _FIRST_AUDIT_S
         self._auditor = Auditor(
             provider=provider,
@@ -95,7 +96,7 @@ class Reconciler:
             store=part.store,
             schedule=part.schedule,
             throttle=self._throttle,
-            gate=self._gate,
+            gate=Gate(part.clock),
             store_gate=part.store_gate,
             stopping=part.stopping,
             clock=part.clock,
@@ -103,55 +104,36 @@ class Reconciler:
             told=self._count,
         )
 
-    def run(self) -> None:
-        """Work until stopped. Never raises: a bug is logged, waited out and tried again."""
-        try:
-            while not self._rest(LOOK_S):
-                try:
-                    self.run_once()
-                except Exception:
-                    self._log.error("worker.failed", exc_info=True)
-        finally:
-            self._leave()
-            self._api.close()
-            self._pulse.stop()
-
     def cancel(self) -> None:
         """End running calls; called from the daemon's thread after `stopping` was set."""
         self._api.cancel()
 
-    def run_once(self) -> None:
-        """Ask about all that is due and audit what is, if no other process does. Returns when there
-        is no more, or when told to stop, or when the database is away."""
-        if not self._part.store_gate.wait_open(self._stopping, self._alive):
-            return
-        try:
-            self._work()
-            if self._clock.monotonic() >= self._audit_at:
-                self._audit_at = self._clock.monotonic() + _AUDIT_EVERY_S
-                self._audit()
-        except (StoreError, ConfigError) as exc:
-            if not self._failing:
-                self._log.warning("reconcile.failed", error=str(exc))
-            self._failing = True
-            return
-        self._failing = False
-
     def _work(self) -> None:
-        while not self._stopping.is_set() and (due := self._due()):
-            if not self._leases.acquire(self.lease, TERM_S):
+        """Ask about all that is due and audit what is, if no other process does."""
+        self._ask_due()
+        if self._clock.monotonic() >= self._audit_at:
+            self._audit_at = self._clock.monotonic() + _AUDIT_EVERY_S
+            self._audit()
+
+    def _tell_failed(self, error: Exception) -> None:
+        self._log.warning("reconcile.failed", error=str(error))
+
+    def _leave(self) -> None:
+        super()._leave()
+        self._api.close()
+
+    def _ask_due(self) -> None:
+        while not self._stopping.is_set() and self._due():
+            if not self._takes_lease():
                 return
-            self._renew_at = self._clock.monotonic() + _RENEW_S
-            due = self._due()  # what the last holder left
-            self._ask_all(self._bind(due))
+            self._ask_all(self._bind(self._due()))  # what the last holder left
             self._tell()
         if self._leases.holds(self.lease):
             self._leases.release(self.lease)
             self._tell(now=True)
 
     def _audit(self) -> None:
-        self._alive()
-        if self._leases.acquire(self.lease, TERM_S):
+        if self._takes_lease():
             try:
                 self._auditor.run_once(self._stopping)
             finally:
@@ -160,8 +142,7 @@ class Reconciler:
     def _goes_on(self) -> bool:
         """Stay alive and keep the lease; return whether to go on."""
         self._alive()
-        self._keep_lease()
-        return not self._stopping.is_set() and self._leases.holds(self.lease)
+        return self._keeps_lease() and not self._stopping.is_set()
 
     def _due(self) -> Sequence[Due]:
         self._alive()
@@ -207,7 +188,7 @@ class Reconciler:
             }
             while running:
                 done, running = wait(running, timeout=1.0)
-                self._keep_lease()
+                self._keeps_lease()
                 self._alive()
                 for one in done:
                     one.result()
@@ -245,20 +226,6 @@ class Reconciler:
         with self._store.writing() as connection:
             plan.put_off(connection, due.key, until)
 
-    def _keep_lease(self) -> None:
-        now = self._clock.monotonic()
-        if now >= self._renew_at:
-            self._renew_at = now + _RENEW_S
-            self._leases.renew(self.lease, TERM_S)
-
-    def _leave(self) -> None:
-        if not (self._part.store_gate.is_open and self._leases.holds(self.lease)):
-            return
-        try:
-            self._leases.release(self.lease)
-        except (StoreError, ConfigError):
-            return  # it runs out by itself
-
     def _count(self, word: str) -> None:
         with self._lock:
             self._counts[word] += 1
@@ -282,14 +249,6 @@ class Reconciler:
                 refused=counts[REFUSED],
                 put_off=counts[PUT_OFF],
             )
-
-    def _rest(self, seconds: float) -> bool:
-        """Wait; return whether told to stop."""
-        self._pulse.beat(seconds + _ALLOWANCE_S)
-        return self._clock.wait(self._stopping, seconds)
-
-    def _alive(self) -> None:
-        self._pulse.beat(_ALLOWANCE_S)
 
 
 def _send(due: Due, biz_id: str) -> Receipt:

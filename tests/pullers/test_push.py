@@ -109,6 +109,15 @@ def test_an_ack_after_the_sender_gave_up_is_expired_and_disturbs_nothing():
     assert PushPuller("s", inbox).ack(committed(taken.handle, "unknown")).expired == 2
 
 
+def test_an_ack_at_the_moment_at_which_the_sender_gives_up_disturbs_nothing():
+    inbox = Inbox(SystemClock())
+    delivery = inbox.put(b"1")
+    [taken] = inbox.take(16, 0, never())
+    delivery.done.cancel()  # as asyncio does when the time is over, before `give_up`
+
+    assert inbox.finish(taken.handle)
+
+
 def test_a_body_that_comes_twice_has_the_same_id():
     inbox = Inbox(SystemClock())
     inbox.put(b'{"a":1}')

@@ -33,7 +33,7 @@ def normalize(data, context):
     word = data.get("out_id")
     if word in ("exit", "kill", "abort", "hang", "memory"):
         with DEATHS.open("a") as file:
-            file.write(f"{os.getpid()}\\n")
+            file.write(f"{os.getpid()}\n")
     if word == "exit":
         os._exit(0)
     if word == "kill":
