@@ -39,6 +39,15 @@ class Chore(ABC):
         self._log = log
         self._failing = False
 
+    @property
+    def pulse(self) -> Pulse:
+        """The thread's promise to be heard of again; its name is the thread's."""
+        return self._pulse
+
+    def cancel(self) -> None:
+        """End what it waits for; called from another thread after `stopping` was set."""
+        return
+
     def run(self) -> None:
         """Work until stopped. Never raises: a bug is logged, waited out and tried again."""
         try:

@@ -9,24 +9,19 @@ from datetime import timedelta
 from receiptd import __version__, assembly, log
 from receiptd.assembly import SourcePlan
 from receiptd.batch_size import BatchSize
+from receiptd.chores import chores
 from receiptd.client import accounts
 from receiptd.clock import Clock, SystemClock
 from receiptd.config import Settings
 from receiptd.errors import ConfigError, Problem
 from receiptd.gate import Gate
-from receiptd.housekeeping import Housekeeping
 from receiptd.insist import insist
 from receiptd.metrics import Metrics
 from receiptd.pipeline import Pipeline
 from receiptd.pullers.push import KIND as PUSH
 from receiptd.pulse import Pulse
-from receiptd.reconcile.losses import Losses
-from receiptd.reconcile.part import Part
-from receiptd.reconcile.runner import Reconciler
-from receiptd.reconcile.schedule import schedule
 from receiptd.signals import stop_signals
 from receiptd.store import Store, open_store
-from receiptd.store.retention import Limits
 from receiptd.systemd import Notifier
 from receiptd.tally import Tally
 from receiptd.trial import ReadAs, Trial
@@ -120,9 +115,7 @@ class Daemon:
             for source in self._plans:
                 self._hire(source, store)
                 self._cancels.append(source.credentials.cancel)
-            self._keep_house(store)
-            if self._settings.reconcile.enabled:
-                self._reconcile(store)
+            self._take_on_chores(store)
             for thread in self._threads:
                 thread.start()
             if self._http is not None:
@@ -241,43 +234,19 @@ class Daemon:
             self._cancels.append(worker.cancel)
             self._add_thread(name, worker.run)
 
-    def _keep_house(self, store: Store) -> None:
-        pulse = Pulse("housekeeping", self._clock)
-        retention = self._settings.retention
-        house = Housekeeping(
-            store=store,
-            limits=Limits(journal=retention.journal, receipts=retention.receipts),
-            instance=self._instance,
-            store_gate=self._store_gate,
-            pulse=pulse,
-            stopping=self._stopping,
-            clock=self._clock,
-        )
-        self._pulses.append(pulse)
-        self._add_thread(pulse.name, house.run)
-
-    def _reconcile(self, store: Store) -> None:
-        settings = self._settings.reconcile
-        part = Part(
-            store=store,
-            schedule=schedule(settings),
-            per_second=settings.max_per_second,
+    def _take_on_chores(self, store: Store) -> None:
+        for chore in chores(
+            self._settings,
+            store,
             instance=self._instance,
             store_gate=self._store_gate,
             stopping=self._stopping,
             clock=self._clock,
-        )
-        for query in assembly.plan_queries(self._settings, self._clock):
-            pulse = Pulse(f"query/{query.account}", self._clock)
-            reconciler = Reconciler(
-                part, provider=query.provider, account=query.account, api=query.api, pulse=pulse
-            )
-            self._pulses.append(pulse)
-            self._cancels.append(reconciler.cancel)
-            self._add_thread(pulse.name, reconciler.run)
-        pulse = Pulse("losses", self._clock)
-        self._pulses.append(pulse)
-        self._add_thread(pulse.name, Losses(part, pulse=pulse).run)
+            metrics=self._metrics,
+        ):
+            self._pulses.append(chore.pulse)
+            self._cancels.append(chore.cancel)
+            self._add_thread(chore.pulse.name, chore.run)
 
     def _add_thread(self, name: str, target: Callable[[], None]) -> None:
         # Daemon threads: one that hangs must not keep the process after the drain's time is up.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 QUERY_RESULTS = (
-    "answered", "waiting", "nothing", "undecided", "unavailable", "refused", "throttled",
+    "answered", "waiting", "nothing", "undecided", "unavailable", "refused", "put_off",
 )  # fmt: skip
 
 _COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

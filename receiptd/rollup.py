@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from receiptd.chore import LeasedChore
 from receiptd.clock import Clock
-from receiptd.errors import ConfigError, StoreError
 from receiptd.gate import Gate
 from receiptd.log import get_logger
 from receiptd.pulse import Pulse
@@ -24,12 +24,10 @@ LEASE = "rollups"
 LOOK_S = 30.0
 # A holder that was killed is replaced within its term: its lease runs out one look before.
 TERM_S = 150.0
-_HELD_S = TERM_S - LOOK_S
 PRUNE_EVERY_S = 3600.0
 # After each step as long as four of it, and long enough to let a waiting batch in.
 _PAUSE_SHARE = 4.0
 _SHORTEST_PAUSE_S = 0.02
-_STEP_ALLOWANCE_S = 60.0
 # An hour ends a little later than the clock says: a transaction commits what was made before.
 _SETTLES_AFTER = timedelta(minutes=1)
 
@@ -70,8 +68,12 @@ def is_due(block: Block, now: datetime) -> bool:
     return False
 
 
-class RollupKeeper:
-    """One thread's work. Like housekeeping, it leaves the gate of the database to the workers."""
+class RollupKeeper(LeasedChore):
+    """One thread's work."""
+
+    LOOK_S = LOOK_S
+    HELD_S = TERM_S - LOOK_S  # a lease runs out one look before its term is over
+    RENEW_S = LOOK_S
 
     def __init__(
         self,
@@ -85,52 +87,29 @@ class RollupKeeper:
         step_rows: int = rollups.STEP_ROWS,
     ) -> None:
         """`instance` names the holder of the lease to whoever looks."""
+        super().__init__(
+            LEASE,
+            store.leases(instance),
+            store_gate=store_gate,
+            pulse=pulse,
+            stopping=stopping,
+            clock=clock,
+            log=get_logger(thread="rollups"),
+        )
         self._store = store
-        self._leases = store.leases(instance)
-        self._store_gate = store_gate
-        self._pulse = pulse
-        self._stopping = stopping
-        self._clock = clock
         self._step_rows = step_rows
-        self._renew_at = 0.0
         self._look_at = 0.0
         self._prune_at = 0.0
-        self._failing = False
         self._filled: int | None = None  # older blocks counted, while that goes on
-        self._log = get_logger(thread="rollups")
 
-    def run(self) -> None:
-        """Work until stopped. Never raises: a bug is logged, waited out and tried again."""
-        try:
-            while not self._stopping.is_set():
-                try:
-                    self.run_once()
-                except Exception:
-                    self._log.error("worker.failed", exc_info=True)
-                if self._rest(LOOK_S):
-                    break
-        finally:
-            self._leave()
-            self._pulse.stop()
+    def _work(self) -> None:
+        """Count what is due, what is young first; then, where there is time, what was there before
+        the roll-ups were."""
+        while self._takes_lease() and self._count_due() and self._fill():
+            continue
 
-    def run_once(self) -> None:
-        """Take or keep the lease, and count what is due, what is young first; then, where there is
-        time, what was there before the roll-ups were. Returns when there is nothing left to do, it
-        was told to stop, or the database is away."""
-        if not self._store_gate.wait_open(self._stopping, self._alive):
-            return
-        self._alive()
-        try:
-            while self._leases.acquire(LEASE, _HELD_S):
-                self._renew_at = self._clock.monotonic() + LOOK_S
-                if not (self._count_due() and self._fill()):
-                    break
-        except (StoreError, ConfigError) as exc:
-            if not self._failing:
-                self._log.warning("rollups.failed", error=str(exc))
-            self._failing = True
-            return
-        self._failing = False
+    def _tell_failed(self, error: Exception) -> None:
+        self._log.warning("rollups.failed", error=str(error))
 
     def _count_due(self) -> bool:
         """Return whether to go on."""
@@ -223,26 +202,3 @@ class RollupKeeper:
     def _write(self, do: Callable[[Connection], _T]) -> _T:
         with self._store.writing() as connection:
             return do(connection)
-
-    def _keeps_lease(self) -> bool:
-        now = self._clock.monotonic()
-        if now >= self._renew_at:
-            self._renew_at = now + LOOK_S
-            self._leases.renew(LEASE, _HELD_S)
-        return self._leases.holds(LEASE)
-
-    def _leave(self) -> None:
-        if not (self._store_gate.is_open and self._leases.holds(LEASE)):
-            return
-        try:
-            self._leases.release(LEASE)
-        except (StoreError, ConfigError):
-            return  # it runs out by itself
-
-    def _rest(self, seconds: float) -> bool:
-        """Wait; return whether told to stop."""
-        self._pulse.beat(seconds + _STEP_ALLOWANCE_S)
-        return self._clock.wait(self._stopping, seconds)
-
-    def _alive(self) -> None:
-        self._pulse.beat(_STEP_ALLOWANCE_S)

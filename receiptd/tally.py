@@ -49,7 +49,7 @@ class Tally:
         self._lock = threading.Lock()
         self._counts = Counts()
         self._logged = Counts()
-        self._publish_at = clock.monotonic()
+        self._publish_at = clock.monotonic() + PUBLISH_EVERY_S
         self._log_at = clock.monotonic() + _LOG_EVERY_S
         self._log = get_logger(source=source)
         self.lags = Lags()

@@ -337,8 +337,8 @@ def test_a_bug_is_told_and_waited_out(
 
     rig.receipts(1)
     monkeypatch.setattr(rollups.Count, "step", broken)
-    rig.clock.meanwhile = lambda: rig.stopping.set() if len(rig.clock.waits) == 2 else None
+    rig.clock.meanwhile = lambda: rig.stopping.set() if len(rig.clock.waits) == 3 else None
     rig.keeper.run()
 
-    assert rig.clock.waits == [LOOK_S] * 2
+    assert rig.clock.waits == [LOOK_S] * 3
     assert [line["event"] for line in said(capfd)] == ["worker.failed"] * 2
