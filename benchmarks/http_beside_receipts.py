@@ -2,7 +2,7 @@
 
     python -m benchmarks.http_beside_receipts --seconds 10
 
-1,000 receipts/s from the sandbox, 50 requests/s of the API, the dashboard and the metrics. The lag
+1,000 receipts/s from the sandbox; 50 requests/s of the API, or the dashboard once a second. The lag
 is from put into the queue to acked, so from before the pull to after the commit; broker and caller
 are on the same machine and take their share of it.
 """
@@ -30,7 +30,7 @@ from receiptd.sandbox.configuration import config_toml
 RECEIPTS_PER_S = 1000
 REQUESTS_PER_S = 50
 ROUNDS = 3
-KINDS = ("off", "idle", "busy")
+KINDS = ("off", "idle", "api", "page")
 _BURST = 16
 _THREADS = 4
 
@@ -65,14 +65,14 @@ def measure(kind: str, seconds: float) -> tuple[float, float, float, float]:
         daemon = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
         try:
             wait(lambda: sandbox.polls_waiting() >= 2 + _THREADS)
-            return stream(sandbox, daemon.pid, port if kind == "busy" else None, seconds)
+            return stream(sandbox, daemon.pid, port, kind, seconds)
         finally:
             daemon.terminate()
             daemon.wait()
 
 
 def stream(
-    sandbox: Sandbox, pid: int, port: int | None, seconds: float
+    sandbox: Sandbox, pid: int, port: int, kind: str, seconds: float
 ) -> tuple[float, float, float, float]:
     sent: dict[str, float] = {}
     lags: list[float] = []
@@ -86,8 +86,11 @@ def stream(
     pause = threading.Event()
     # A process of its own: what it computes must not hold up the broker, which is in this one.
     results, told = multiprocessing.Pipe(duplex=False)
-    caller = multiprocessing.get_context("spawn").Process(target=call, args=(port, seconds, told))
-    if port:
+    caller = multiprocessing.get_context("spawn").Process(
+        target=call, args=(port, kind, seconds, told)
+    )
+    is_busy = kind in ("api", "page")
+    if is_busy:
         caller.start()
     began_at = time.monotonic()
     number = 0
@@ -98,13 +101,14 @@ def stream(
             number += 1
         pause.wait(max(0.0, began_at + number / RECEIPTS_PER_S - now))
     wait(lambda: sandbox.depth(queue) == 0)
-    good = results.recv() if port else 0
+    good = results.recv() if is_busy else 0
     lags.sort()
     return lags[len(lags) // 2], lags[len(lags) * 99 // 100], rss_mb(pid), good / seconds
 
 
-def call(port: int, seconds: float, told: Connection) -> None:
-    """Ask all that a daemon answers, in turn, at a steady rate; tell how often that was a 200."""
+def call(port: int, kind: str, seconds: float, told: Connection) -> None:
+    """Ask for the page, or all that the API answers in turn, at a steady rate; tell how often that
+    was a 200."""
     asked: list[Callable[[int], tuple[str, str, str | None]]] = [
         lambda n: ("GET", f"/v1/receipts/{biz_id(n)}", None),
         lambda n: ("GET", "/v1/receipts?limit=100", None),
@@ -112,14 +116,14 @@ def call(port: int, seconds: float, told: Connection) -> None:
         lambda n: ("GET", f"/v1/receipts?phone=139{n:08d}", None),
         lambda n: ("GET", "/readyz", None),
     ]
-    rare = {0: "/", 10: "/metrics"}  # once in 50 requests
+    if kind == "page":
+        asked = [lambda n: ("GET", "/", None)]
+    per_s = REQUESTS_PER_S if kind == "api" else 1
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     began_at, pause, good = time.monotonic(), threading.Event(), 0
-    for turn in range(int(seconds * REQUESTS_PER_S)):
-        pause.wait(max(0.0, began_at + turn / REQUESTS_PER_S - time.monotonic()))
+    for turn in range(int(seconds * per_s)):
+        pause.wait(max(0.0, began_at + turn / per_s - time.monotonic()))
         method, target, body = asked[turn % len(asked)](turn)
-        if turn % 50 in rare:
-            method, target, body = "GET", rare[turn % 50], None
         connection.request(method, target, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         answer.read()

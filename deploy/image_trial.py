@@ -3,7 +3,7 @@
 import fcntl
 import http.client
 import json
-import shutil
+import os
 import signal
 import socket
 import struct
@@ -45,7 +45,11 @@ def trial(tree: Path, folder: Path, base: Path) -> int:
     """Build and run; return the exit code."""
     loopback_up()
     mount("", Path("/"), "--make-rprivate")
-    stages, root = build(tree, folder, base)
+    try:
+        stages, root = build(tree, folder, base)
+    except subprocess.CalledProcessError as exc:
+        print(f"FAILED: {exc.cmd[-1]}\n{exc.stdout}{exc.stderr}")
+        return 1
     return Trial(stages[-1], root, folder).run()
 
 
@@ -97,11 +101,12 @@ class Trial:
         daemon = self._start("daemon", [*stage.entrypoint, *stage.command])
         self._await("/livez is 200", lambda: ask("/livez")[0] == 200)
         self._await("/readyz is 200", lambda: ask("/readyz")[0] == 200)
-        print(f"ready after {time.monotonic() - began_at:.1f} s")
-        self._look_at_process(daemon.pid)
-        self._ask_http()
-        self._use_commands()
-        self._stop(daemon, signal.Signals[stage.stop_signal])
+        if not self._failures:
+            print(f"ready after {time.monotonic() - began_at:.1f} s")
+            self._look_at_process(daemon.pid)
+            self._ask_http()
+            self._use_commands()
+            self._stop(daemon, signal.Signals[stage.stop_signal])
         sandbox.terminate()
         self._check("nothing was written outside the volume", root.files(stage.volumes) == before)
         kept = sorted(p.name for p in (root.path / stage.volumes[0].lstrip("/")).iterdir())
@@ -132,6 +137,8 @@ class Trial:
         self._check("an application records a send", status == 200)
 
     def _use_commands(self) -> None:
+        write = ["python3", "-c", "open('/tmp/written', 'w')"]
+        self._check("/tmp cannot be written", self._execute("write", write) != 0)
         self._check("HEALTHCHECK succeeds", self._execute("health", self._stage.health) == 0)
         self._check("`receiptd check` succeeds", self._execute("check", ["receiptd", "check"]) == 0)
         phones = [word for phone in PHONES for word in ("--phone", phone)]
@@ -163,15 +170,14 @@ class Trial:
         print(f"peak RSS {int(peak) / 1024:.0f} MB")
 
     def _start(self, name: str, words: list[str]) -> "subprocess.Popen[bytes]":
-        output = self._folder / f"{name}.log"
-        program = shutil.which(words[0], path=self._stage.environ["PATH"])
-        # Looked for on the image's PATH, from outside of its root.
-        found = program or next(
+        # The image's PATH counts, not this machine's; a link may lead to what is only in the image.
+        program = next(
             f"{folder}/{words[0]}"
             for folder in self._stage.environ["PATH"].split(":")
-            if (self._root.path / folder.lstrip("/") / words[0]).exists()
+            if os.path.lexists(self._root.path / folder.lstrip("/") / words[0])
         )
-        return self._root.start([found, *words[1:]], self._stage, SETTINGS, output)
+        output = self._folder / f"{name}.log"
+        return self._root.start([program, *words[1:]], self._stage, SETTINGS, output)
 
     def _execute(self, name: str, words: list[str]) -> int:
         """Run a command beside the daemon, as `docker exec` does; return its exit code."""

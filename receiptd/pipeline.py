@@ -88,7 +88,7 @@ class Pipeline:
         entries = [self._read(envelope) for envelope in envelopes]
         try:
             saved = self._store.save([entry for group in entries for entry in group])
-        except (StoreUnavailable, ConfigError):
+        except (StoreUnavailable, ConfigError, MemoryError):
             raise
         except Exception:
             # One row's data was refused, or a bug of ours: it must not hold back the other fifteen.
@@ -98,6 +98,8 @@ class Pipeline:
     def _read(self, envelope: Envelope) -> list[Entry]:
         try:
             return read(envelope, self._context, self._normalize, self._clock, self._understood)
+        except MemoryError:
+            raise  # the process' trouble and not the envelope's: not acked, it comes again
         except Exception:
             _log.error("envelope.failed", envelope_id=envelope.envelope_id, exc_info=True)
             return [self._unreadable(envelope, Reason.UNEXPECTED_ERROR)]
@@ -110,7 +112,7 @@ class Pipeline:
         for envelope, group in zip(envelopes, entries, strict=True):
             try:
                 changed += self._store.save(group).changed
-            except (StoreUnavailable, ConfigError):
+            except (StoreUnavailable, ConfigError, MemoryError):
                 raise
             except StoreRejected:
                 group = [self._unreadable(envelope, Reason.STORE_REJECTED)]

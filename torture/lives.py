@@ -56,9 +56,7 @@ class Lives:
         # Heeded by the first life of this process.
         self._context.set_forkserver_preload(["torture.child"])
 
-    def begin(
-        self, point: str | None = None, nth: int = 1, *, is_traced: bool = False
-    ) -> Life:
+    def begin(self, point: str | None = None, nth: int = 1, *, is_traced: bool = False) -> Life:
         """Start a daemon that dies at `point` for the `nth` time, or one that lives until it is
         told otherwise; `is_traced`: it waits until a tracer has come."""
         process = self._context.Process(

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Protocol
 
 from receiptd.sandbox import AckEvent, Sandbox, Scenario
 from receiptd.sandbox.receipts import sms_report
@@ -74,6 +74,8 @@ threads = {threads}
 _PUSH = """\
 [accounts.main]
 provider = "aliyun"
+access_key_id = "testAK"
+access_key_secret = "testSK"
 [sources.receipts]
 puller = "push"
 account = "main"

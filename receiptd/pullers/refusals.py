@@ -1,7 +1,7 @@
 """What a broker's answer means when it is not what was asked for: a table, not a chain of ifs."""
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from receiptd.errors import SourceError, SourceRefused, SourceUnavailable
 from receiptd.pullers.failures import CURES
@@ -28,6 +28,8 @@ _REFUSED = {
     "InvalidArgument": "the broker does not accept an argument; check names, batch_size and wait_s",
 }
 _ANY_REFUSAL = "the broker refuses the request; look the code up in its documentation"
+# Further off than this the brokers refuse whatever is signed, not always by the same code.
+_MOST_SKEW_S = 15 * 60
 _AUTH_WORDS = ("Token", "Signature", "AccessKey", "Denied")
 
 # Both go into texts and logs: nothing passes that could be a phone, a key or a sentence.
@@ -60,6 +62,8 @@ def to_error(answer: Answer, refusal: Refusal | None, now: datetime) -> SourceEr
         cure = "the broker or a proxy before it failed; it will be asked again"
     elif code in _REFUSED or is_about_credentials(answer, refusal):
         kind, cure = SourceRefused, _REFUSED.get(code, _REFUSED["AccessDenied"])
+        if abs(_skew_s(answer, now) or 0.0) > _MOST_SKEW_S:
+            cure = _skew(answer, now)
     elif code != "bad_answer" and 400 <= answer.status < 500:
         kind, cure = SourceRefused, _ANY_REFUSAL
     else:
@@ -68,7 +72,16 @@ def to_error(answer: Answer, refusal: Refusal | None, now: datetime) -> SourceEr
 
 
 def _skew(answer: Answer, now: datetime) -> str:
-    if answer.sent_at_s is None:
+    skew_s = _skew_s(answer, now)
+    if skew_s is None:
         return "the broker takes our time for wrong; set this host's clock"
-    skew_s = now.timestamp() - answer.sent_at_s
-    return f"this host's clock is {skew_s:+.0f} s off the broker's; set it"
+    theirs = now - timedelta(seconds=skew_s)
+    return (
+        f"this host's clock is {skew_s:+.0f} s off the broker's ({now:%H:%M:%S} here, "
+        f"{theirs:%H:%M:%S} there, UTC); set it, e.g. timedatectl set-ntp true"
+    )
+
+
+def _skew_s(answer: Answer, now: datetime) -> float | None:
+    """Return how far this host's clock is ahead; None if the broker's is not known."""
+    return None if answer.sent_at_s is None else now.timestamp() - answer.sent_at_s

@@ -165,8 +165,6 @@ class Writer:
             entries = sum(ticket.batch.entries for ticket in group)
             self._on_commit(self._clock.monotonic() - started, len(group), entries)
             return None
-        if isinstance(error, StoreUnavailable):
-            self._engine.dispose()  # a connection that failed once is not asked again
         return error
 
     def _transact_twice(self, group: list[_Ticket]) -> int:
@@ -179,9 +177,17 @@ class Writer:
         return self._transact(batch)
 
     def _transact(self, batch: Batch) -> int:
-        with self._engine.begin() as connection:
-            changed = self._write(connection, batch)
-            self._trace("before_commit")
+        with self._engine.connect() as connection:
+            try:
+                with connection.begin():
+                    changed = self._write(connection, batch)
+                    self._trace("before_commit")
+            except Exception as exc:
+                if isinstance(self._dialect.translate(exc) or exc, StoreUnavailable):
+                    # It failed once and is not asked again. Only it: whoever waits for a connection
+                    # of a pool that was disposed of waits for nothing.
+                    connection.invalidate()
+                raise
         self._trace("after_commit")
         return changed
 

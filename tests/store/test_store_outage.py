@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
+from receiptd.clock import SystemClock
 from receiptd.errors import StoreRejected, StoreUnavailable
 from receiptd.store import Store
+from tests.acceptance.process import eventually
 from tests.store.store_samples import count, entries, open_new, query, receipt
 
 PHONE = "+8613987654321"
@@ -78,6 +80,32 @@ def test_everyone_in_a_group_hears_that_the_database_is_away(impatient: Store, p
     assert len(errors) == 8
     assert len({id(one) for one in errors}) == 8
     assert count(path, "journal") == 0
+
+
+def test_whoever_waits_for_a_connection_gets_one_when_a_transaction_has_failed(path: Path) -> None:
+    store = open_new(path)
+    store.close()
+    waiting: list[threading.Thread] = []
+
+    def fail_once(point: str) -> None:
+        if point != "in_transaction" or waiting:
+            return
+        leases = store.leases("other")
+        waiting.append(threading.Thread(target=leases.acquire, args=("a", 60.0), daemon=True))
+        waiting[0].start()
+        queue = store._engines.writer.pool._pool  # type: ignore[attr-defined]
+        eventually(lambda: len(queue.not_empty._waiters) == 1, 5, "a thread that waits")
+        raise StoreUnavailable("lost")
+
+    store = open_new(path, SystemClock(), trace=fail_once)
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.save(entries(receipt()))
+        waiting[0].join(5)
+
+        assert not waiting[0].is_alive()  # and not after the pool's 30 s
+    finally:
+        store.close()
 
 
 def test_reads_go_on_while_a_writer_holds_the_database(store: Store, path: Path) -> None:
