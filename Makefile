@@ -33,7 +33,7 @@ demo: $(RUN)
 	$(BIN)/receiptd demo $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 torture: $(DEV)
 	$(BIN)/python -m torture $(ARGS)

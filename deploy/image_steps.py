@@ -5,8 +5,8 @@
 Each stage gets a clean root directory (bind mounts of this machine's /usr, or of --base), and its
 RUN and COPY steps are done in it. Then the daemon runs as the image's user in the last one, which
 cannot be written but for the volume, against `receiptd sandbox`: until it is ready, sends are
-delivered, and it has drained after the stop signal. Needs root and util-linux; ends by itself
-within three minutes and leaves nothing behind. Exits 0 if all was as it should be, else 1.
+delivered, and it has drained after the stop signal. Needs root and util-linux; takes a minute, is
+ended after three, and leaves nothing behind. Exits 0 if all was as it should be, else 1.
 """
 
 import argparse

@@ -16,6 +16,7 @@ import pytest
 
 from tests.databases import databases, fresh_url
 from torture.anomalies import CALLS, FAULTS, Anomaly, AnomalyResult, reason_to_skip, run_loop
+from torture.evidence import Verdict
 from torture.report import Outcome, markdown
 from torture.sweep import KILLS, POINTS, Cell, CellResult, run_cell
 from torture.traffic import PULLERS
@@ -64,10 +65,14 @@ def _run(
     # A process per lane, so that the brokers do not share one interpreter; a thread per lane here,
     # which makes the databases.
     with ProcessPoolExecutor(LANES, mp_context=context) as pool, ThreadPoolExecutor(LANES) as lanes:
-        killing = [lanes.submit(_run_cell, pool, cell, until) for cell in cells]
-        failing = [lanes.submit(_run_loop, pool, loop, until) for loop in loops]
-        kills = _collected(killing)
-        anomalies = [future.result() for future in failing]
+        try:
+            killing = [lanes.submit(_run_cell, pool, cell, until) for cell in cells]
+            failing = [lanes.submit(_run_loop, pool, loop, until) for loop in loops]
+            kills = _collected(killing)
+            anomalies = [future.result() for future in failing]
+        except BaseException:  # Ctrl-C: what runs ends by itself, and the rest is not begun
+            lanes.shutdown(wait=False, cancel_futures=True)
+            raise
     if len(kills) < len(cells):
         skipped.append(f"{len(cells) - len(kills)} fields of the kill sweep: the time was up")
     outcome = Outcome(kills, anomalies, skipped, time.time() - began_at)
@@ -78,13 +83,19 @@ def _run_cell(pool: ProcessPoolExecutor, cell: Cell, until: float) -> CellResult
     if time.time() > until:
         return None
     with fresh_url(cell.database) as url:
-        result = pool.submit(run_cell, cell, url).result()
+        running = pool.submit(run_cell, cell, url)
+        error = running.exception()
+    # One of ours, or the database's; the other fields go on.
+    result = CellResult(cell, Verdict(), 0, 0.0, [repr(error)]) if error else running.result()
     _tell(f"{cell.database}, {cell.puller}, {cell.point}: {result.killed} kills", result)
     return result
 
 
 def _run_loop(pool: ProcessPoolExecutor, loop: Anomaly, until: float) -> AnomalyResult:
-    result = pool.submit(run_loop, loop, until).result()
+    running = pool.submit(run_loop, loop, until)
+    error = running.exception()
+    failed = AnomalyResult(loop, Verdict(), 0, 0, False, 0.0, [repr(error)])
+    result = failed if error else running.result()
     _tell(f"{loop.fault} at the n-th {loop.call}: {result.runs} runs", result)
     return result
 

@@ -19,13 +19,14 @@ import msgspec
 
 from receiptd.clock import SystemClock
 from receiptd.store import open_store
+from torture.broker import BrokerTraffic
 from torture.evidence import Verdict, Witness, judge
 from torture.lives import Life, Lives
-from torture.traffic import MNS, BrokerTraffic
 
 CALLS = ("fdatasync", "pwrite64", "sendto")
+SIGKILL = "SIGKILL"
 # What is injected, as strace writes it.
-FAULTS = {"SIGKILL": "signal=SIGKILL", "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
+FAULTS = {SIGKILL: "signal=SIGKILL", "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
 
 _RECEIPTS = 24  # two batches
 _AFTERWARDS = 4  # so that the daemon that follows has something to do in any case
@@ -111,28 +112,14 @@ def _run(folder: Path, template: Path, anomaly: Anomaly, nth: int) -> _Run:
     shutil.copy(template, file)
     url = f"sqlite:///{file}"
     witness = Witness(url)
-    traffic = BrokerTraffic(MNS, witness.see)
+    traffic = BrokerTraffic(witness.see)
     trace = folder / "trace"
-    complaints: list[str] = []
-    drained_s = 0.0
     try:
         lives = Lives(folder, traffic.config(url, threads=1))
-        traffic.send(_RECEIPTS)
-        life = lives.begin(is_traced=True)
-        with _traced(life, anomaly.call, f"{FAULTS[anomaly.fault]}:when={nth}", trace):
-            _await(lambda: traffic.is_drained() or life.code is not None)
-            code = life.stop()
-        died = code != 0
+        code = _strike(lives, traffic, anomaly, nth, trace)
+        drained_s, complaints = _recover(lives, traffic)
         if code not in (0, -9):
-            complaints.append(f"exit {code}")
-        traffic.send(_AFTERWARDS)
-        began_at = time.monotonic()
-        last = lives.begin()
-        if not _await(traffic.is_drained):
-            complaints.append("not drained after the restart")
-        drained_s = time.monotonic() - began_at
-        if (code := last.stop()) != 0:
-            complaints.append(f"exit {code} after the restart")
+            complaints.append(f"exit {code} with the fault")
         if complaints:
             complaints.append(lives.log.read_text()[-2000:])
     finally:
@@ -142,10 +129,36 @@ def _run(folder: Path, template: Path, anomaly: Anomaly, nth: int) -> _Run:
         complaints.append(f"integrity_check: {answer}")
     # A commit whose error came after it was written is there, and is tried again all the same.
     verdict = judge(url, traffic.truth(), len(witness.early), retried=True)
-    faults = trace.read_text().count("(INJECTED)")
-    if anomaly.fault == "SIGKILL":
-        faults = int(died)  # strace has no time to write that down
+    died = code != 0
+    # Of the kill there is no line: strace had no time to write it.
+    faults = int(died) if anomaly.fault == SIGKILL else trace.read_text().count("(INJECTED)")
     return _Run(verdict, faults, died, drained_s, complaints)
+
+
+def _strike(
+    lives: Lives, traffic: BrokerTraffic, anomaly: Anomaly, nth: int, trace: Path
+) -> int | None:
+    """Let a daemon meet the fault, stop it once all is done, and return its exit code."""
+    traffic.send(_RECEIPTS)
+    life = lives.begin(is_traced=True)
+    with _traced(life, anomaly.call, f"{FAULTS[anomaly.fault]}:when={nth}", trace):
+        _await(lambda: traffic.is_drained() or life.code is not None)
+        return life.stop()
+
+
+def _recover(lives: Lives, traffic: BrokerTraffic) -> tuple[float, list[str]]:
+    """Let a daemon without any fault do the rest; return the seconds it took, and what went
+    wrong."""
+    complaints = []
+    traffic.send(_AFTERWARDS)
+    began_at = time.monotonic()
+    life = lives.begin()
+    if not _await(traffic.is_drained):
+        complaints.append("not drained after the restart")
+    seconds = time.monotonic() - began_at
+    if (code := life.stop()) != 0:
+        complaints.append(f"exit {code} after the restart")
+    return seconds, complaints
 
 
 class _NotAllowed(Exception):

@@ -6,6 +6,7 @@ take longer than the kills.
 
 import ctypes
 import importlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -61,12 +62,20 @@ class Bomb:
 
 def live(config: str, log_file: str, point: str | None, nth: int, is_traced: bool) -> None:
     """Be the daemon until SIGTERM, or until it is at `point` for the `nth` time."""
+    threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
     os.dup2(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     if is_traced:
         _await_tracer()
     log.configure("json", "info")
     settings = load(Path(config), {})
     sys.exit(daemon.run(settings, environ={}, trace=Bomb(point, nth) if point else no_trace))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _await_tracer() -> None:

@@ -1,5 +1,6 @@
 """One daemon after another on the same configuration."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,21 @@ from pathlib import Path
 from torture import child
 
 _GRACE_S = 20.0
+
+_CONFIG = """\
+[database]
+url = {database}
+upgrade_on_start = false
+[http]
+listen = {listen}
+[reconcile]
+enabled = false  # it would find what the queue lost
+"""
+
+
+def common_config(database_url: str, *, listen: str = "") -> str:
+    """Return the part of config.toml that is the same for all sources."""
+    return _CONFIG.format(database=json.dumps(database_url), listen=json.dumps(listen))
 
 
 class Life:

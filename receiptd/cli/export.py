@@ -4,20 +4,18 @@ import errno
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
 from receiptd.cli import exit_codes
-from receiptd.cli.options import ConfigOption, load_settings, open_database
+from receiptd.cli.options import ConfigOption, load_settings, open_database, time_option
 from receiptd.errors import ConfigError
 
 if TYPE_CHECKING:
     from receiptd.export import Selection
-
-_TIME_CURE = "2026-05-06T15:08:09+08:00; or 2026-05-06 15:08:09 or 2026-05-06 for China's time"
 
 
 def register(app: typer.Typer) -> None:
@@ -95,8 +93,8 @@ def export(
         raise typer.BadParameter(rule, param_hint="--account")
     selection = Selection(
         table=table,
-        since=_time(since, "--since"),
-        until=_time(until, "--until"),
+        since=time_option(since, "--since"),
+        until=time_option(until, "--until"),
         statuses=_statuses(status or ()),
         account=account,
     )
@@ -173,17 +171,6 @@ def _statuses(names: Sequence[str]) -> tuple[str, ...]:
         rule = f"{unknown[0]}: one of {', '.join(known)}"
         raise typer.BadParameter(rule, param_hint="--status")
     return tuple(names)
-
-
-def _time(text: str | None, option: str) -> datetime | None:
-    from receiptd.ledger_import import moment
-
-    if text is None:
-        return None
-    found = moment(f"{text} 00:00:00" if len(text) == len("2026-05-06") else text)
-    if found is None:
-        raise typer.BadParameter(_TIME_CURE, param_hint=option)
-    return found
 
 
 def _zone(name: str) -> tzinfo:

@@ -1,9 +1,12 @@
 """What several commands share: their options, and how they come to the configuration."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -47,6 +50,20 @@ def time_option(text: str | None, option: str) -> datetime | None:
         return None
     found = moment(f"{text} 00:00:00" if len(text) == len("2026-05-06") else text)
     if found is None:
-        cure = "write 2026-05-06, 2026-05-06 15:08:09 (both China's time) or with a zone: "
-        raise typer.BadParameter(cure + "2026-05-06T15:08:09+08:00", param_hint=option)
+        cure = "write 2024-05-06, 2024-05-06 15:08:09 (both China's time) or with a zone: "
+        raise typer.BadParameter(cure + "2024-05-06T15:08:09+08:00", param_hint=option)
     return found
+
+
+@contextmanager
+def open_input(file: Path, option: str = "FILE") -> Iterator[BinaryIO]:
+    """Yield a file, or stdin for `-`. Raises typer.BadParameter if it cannot be opened."""
+    if str(file) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = file.open("rb")
+    except OSError as exc:
+        raise typer.BadParameter(f"{file}: {exc.strerror}", param_hint=option) from None
+    with stream:
+        yield stream

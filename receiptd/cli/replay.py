@@ -1,17 +1,22 @@
 """`receiptd replay`: the journal, the quarantine or files, read once more by the rules of today."""
 
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from receiptd.cli import exit_codes
-from receiptd.cli.options import ConfigOption, load_settings, open_database, time_option
+from receiptd.cli.options import (
+    ConfigOption,
+    load_settings,
+    open_database,
+    open_input,
+    time_option,
+)
 from receiptd.cli.replay_output import (
     Asked,
     Listing,
@@ -182,7 +187,7 @@ def _check(asked: Asked) -> None:
             rule = "FILE does not go with --quarantined, --since, --until, --source or --reason"
             raise typer.BadParameter(rule, param_hint="FILE")
         for file in asked.files:
-            with _open_input(file):  # all of them, before the first is replayed
+            with open_input(file):  # all of them, before the first is replayed
                 pass
         return
     if not asked.quarantined and selection.since is None:
@@ -230,7 +235,7 @@ def _batches(asked: Asked, store: "Store", meanings: "Meanings", rows: int) -> I
         yield from batches.received(store, meanings, asked.selection, rows)
     after = asked.after_line
     for file in asked.files:
-        with _open_input(file) as stream:
+        with open_input(file) as stream:
             yield from files.read_file(stream, str(file), meanings, after=after, rows=rows)
         after = 0
 
@@ -241,16 +246,3 @@ def _saver(asked: Asked, store: "Store") -> "CountingSaver":
     if asked.dry_run:
         return Preview(store, print_json if asked.as_json else print_change)
     return FileSaver(store) if asked.files else JournalSaver(store)
-
-
-@contextmanager
-def _open_input(file: Path) -> Iterator[BinaryIO]:
-    if str(file) == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = file.open("rb")
-    except OSError as exc:
-        raise typer.BadParameter(f"{file}: {exc.strerror}", param_hint="FILE") from None
-    with stream:
-        yield stream

@@ -1,14 +1,13 @@
 """`receiptd send`: the end-to-end check, one SMS or a CSV of them, through any of the send APIs."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from receiptd.cli.options import ConfigOption, load_settings, open_database
+from receiptd.cli.options import ConfigOption, load_settings, open_database, open_input
 from receiptd.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ def _calls_of(file: Path, common: _Common, sender: "Sender", report: "Report") -
     """Return the calls for the lines of `file`; none if a line is bad, which is reported."""
     from receiptd import sending_csv
 
-    with _open_csv(file) as stream:
+    with open_input(file, "--csv") as stream:
         lines, bad = sending_csv.read(
             stream, params=common.params, sign_name=common.sign, out_id=common.out_id
         )
@@ -163,19 +162,6 @@ def _calls_of(file: Path, common: _Common, sender: "Sender", report: "Report") -
         report.invalid((one.number, one.problem) for one in bad)
         return []
     return list(sending_csv.calls(sender.request, lines, common.template))
-
-
-@contextmanager
-def _open_csv(file: Path) -> Iterator[BinaryIO]:
-    if str(file) == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = file.open("rb")
-    except OSError as exc:
-        raise typer.BadParameter(f"{file}: {exc.strerror}", param_hint="--csv") from None
-    with stream:
-        yield stream
 
 
 def _send_all(sender: "Sender", report: "Report", calls: Sequence["Call"]) -> None:

@@ -5,12 +5,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from receiptd.cli import exit_codes
-from receiptd.cli.options import ConfigOption, load_settings, open_database, time_option
+from receiptd.cli.options import (
+    ConfigOption,
+    load_settings,
+    open_database,
+    open_input,
+    time_option,
+)
 from receiptd.errors import ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -107,7 +113,7 @@ def import_(
     """
     from receiptd.ledger_import import Importer, read_file
 
-    with _open_input(file) as stream, _open_ledger(config, account, api) as ledger:
+    with open_input(file) as stream, _open_ledger(config, account, api) as ledger:
         importer = Importer(ledger, account=account, api=api, on_bad=_tell)
         try:
             with _progress(file) as advance:
@@ -147,19 +153,6 @@ def _open_ledger(config: Path | None, account: str, api: str) -> Iterator["Ledge
         yield ledger
     finally:
         store.close()
-
-
-@contextmanager
-def _open_input(file: Path) -> Iterator[BinaryIO]:
-    if str(file) == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = file.open("rb")
-    except OSError as exc:
-        raise typer.BadParameter(f"{file}: {exc.strerror}", param_hint="FILE") from None
-    with stream:
-        yield stream
 
 
 @contextmanager

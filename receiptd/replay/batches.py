@@ -7,7 +7,7 @@ import msgspec
 
 from receiptd import quarantine
 from receiptd.erase import ERASED_BODY
-from receiptd.model import Envelope, Outcome
+from receiptd.model import Envelope, Outcome, Reason
 from receiptd.replay.meaning import Meaning, Meanings, is_question
 from receiptd.store import Store, journal
 from receiptd.store.journal import JournalRow, Selection
@@ -56,7 +56,7 @@ def quarantined(
                 found = journal.fetch(connection, some)
             for row in found:
                 if row.outcome == Outcome.QUARANTINED:  # nobody was faster
-                    _add(batch, row, meanings)
+                    _add(batch, row, meanings, selection)
             yield batch
 
 
@@ -75,13 +75,13 @@ def received(
         # The last moment once more: others may have received in it, too.
         batch = Batch(position=("--since", last.received_at.isoformat()), size=len(found))
         for row in found:
-            _add(batch, row, meanings)
+            _add(batch, row, meanings, selection)
         yield batch
         if len(found) < rows:
             return
 
 
-def _add(batch: Batch, row: JournalRow, meanings: Meanings) -> None:
+def _add(batch: Batch, row: JournalRow, meanings: Meanings, selection: Selection) -> None:
     if is_question(row.source) or row.outcome == Outcome.DROPPED or row.body == ERASED:
         batch.passed_over += 1
         return
@@ -90,6 +90,9 @@ def _add(batch: Batch, row: JournalRow, meanings: Meanings) -> None:
         batch.unexplained[row.source] += 1
         return
     is_quarantined = row.outcome == Outcome.QUARANTINED
+    # Only who asks for it by name reads it again: it may end this process, too.
+    killer = Reason.KILLS_READER
+    is_left = is_quarantined and row.reason == killer and selection.reason != killer
     item = Item(
         source=row.source,
         envelope_id=row.envelope_id,
@@ -98,6 +101,7 @@ def _add(batch: Batch, row: JournalRow, meanings: Meanings) -> None:
         handle="",
         pull_count=row.pull_count,
         enqueued_at=row.enqueued_at,
+        flaw=killer if is_left else None,
         place=f"journal row {row.id}",
         row_id=row.id,
         is_quarantined=is_quarantined,

@@ -13,7 +13,6 @@ from typing import Literal, TypeAlias
 import msgspec
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Table,
     delete,
     func,
@@ -23,6 +22,7 @@ from sqlalchemy import (
 
 from receiptd.clock import Clock
 from receiptd.model import Outcome
+from receiptd.store.ids import last_id_before
 from receiptd.store.leases import Transaction, read_time
 from receiptd.store.schema import journal, progress, receipts
 
@@ -120,7 +120,7 @@ class Retention:
         # What reconciliation will still ask about is no past: every send is accounted for first.
         old = (receipts.c.updated_at < cutoff) & receipts.c.next_query_at.is_(None)
         with self._read() as connection:
-            last = _last_created_before(connection, cutoff)
+            last = last_id_before(connection, receipts, cutoff)
         yield from self._prefix("receipts", receipts, old, last)
 
     def _prefix(
@@ -179,27 +179,3 @@ def _before(now: datetime, age: timedelta | None) -> datetime | None:
         return now - age
     except OverflowError:  # older than the calendar is as good as for ever
         return None
-
-
-def _last_created_before(connection: Connection, cutoff: datetime) -> int | None:
-    """Return an id that no receipt created before `cutoff` is above; None if there is none.
-
-    Halves the ids, some 24 probes of the primary key at ten million rows: an index on a time would
-    cost every receipt on its way in for the sake of one search an hour.
-    """
-    ids = receipts.c.id
-    # Two statements, because SQLite reads the whole table for both at once.
-    low = connection.scalar(select(func.min(ids)))
-    high = connection.scalar(select(func.max(ids)))
-    if low is None or high is None:
-        return None
-    start = low
-    while low <= high:
-        middle = (low + high) // 2
-        probe = select(ids, receipts.c.created_at).where(ids >= middle).order_by(ids).limit(1)
-        found = connection.execute(probe).first()
-        if found is None or found.created_at >= cutoff:
-            high = middle - 1
-        else:
-            low = found.id + 1
-    return low - 1 if low > start else None

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select, update
 
+from receiptd.store.ids import last_id_before
 from receiptd.store.schema import receipts, rollup_blocks
 
 HOUR = timedelta(hours=1)
@@ -75,7 +76,7 @@ def block_above(connection: Connection, settled: datetime) -> tuple[Block | None
             return None
         hour = hour_of(_created(connection, last) or settled)
         lowest = connection.scalar(select(func.min(receipts.c.id))) or 0
-        first = _last_created_before(connection, hour, lowest - 1, last) + 1
+        first = last_id_before(connection, receipts, hour, above=lowest - 1, until=last) + 1
         return None, Block(first_id=first, last_id=NO_END, hour=hour)
     end = newest.hour + HOUR
     if settled < end:
@@ -84,9 +85,8 @@ def block_above(connection: Connection, settled: datetime) -> tuple[Block | None
     if last is None or last < newest.first_id:
         return None
     # One id at least, though its receipt may be gone: a range that is empty is nobody's.
-    boundary = max(
-        _last_created_before(connection, end, newest.first_id - 1, last), newest.first_id
-    )
+    ended = last_id_before(connection, receipts, end, above=newest.first_id - 1, until=last)
+    boundary = max(ended, newest.first_id)
     created = _created(connection, boundary + 1)
     if created is None:
         return None
@@ -110,7 +110,8 @@ def block_below(connection: Connection) -> Block | None:
         return None
     lowest = connection.scalar(select(func.min(ids))) or 0
     hour = min(hour_of(last.created_at), oldest.hour)
-    first = min(_last_created_before(connection, hour, lowest - 1, last.id) + 1, last.id)
+    before = last_id_before(connection, receipts, hour, above=lowest - 1, until=last.id)
+    first = min(before + 1, last.id)
     return Block(first_id=first, last_id=oldest.first_id - 1, hour=hour)
 
 
@@ -173,18 +174,3 @@ def _created(connection: Connection, from_id: int) -> datetime | None:
     query = select(receipts.c.created_at).where(ids >= from_id).order_by(ids).limit(1)
     created: datetime | None = connection.scalar(query)
     return created
-
-
-def _last_created_before(connection: Connection, cutoff: datetime, below: int, high: int) -> int:
-    """Return the last id of (below, high] that was created before `cutoff`, `below` if there is
-    none. Halves the ids, as the retention does: 24 probes of the primary key at ten millions."""
-    ids, low = receipts.c.id, below + 1
-    while low <= high:
-        middle = (low + high) // 2
-        probe = select(ids, receipts.c.created_at).where(ids >= middle).order_by(ids).limit(1)
-        found = connection.execute(probe).first()
-        if found is None or found.created_at >= cutoff:
-            high = middle - 1
-        else:
-            low = found.id + 1
-    return low - 1

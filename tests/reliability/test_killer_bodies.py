@@ -2,22 +2,30 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from receiptd.clock import ManualClock, SystemClock
+from receiptd.config import Settings
 from receiptd.gate import Gate
 from receiptd.model import Envelope, Origin, Reason
 from receiptd.pipeline import Pipeline
 from receiptd.plugins import find_provider
 from receiptd.providers.base import Context
 from receiptd.pulse import Pulse
+from receiptd.replay.batches import quarantined
+from receiptd.replay.meaning import Meanings
+from receiptd.sandbox import Sandbox
+from receiptd.sandbox.configuration import config_toml
 from receiptd.store import open_store
+from receiptd.store.journal import Selection
 from receiptd.tally import Tally
 from receiptd.trial import PULLS_BEFORE_TRIAL, ReadAs, Trial
 from receiptd.worker import Pace, Worker
+from tests.acceptance.process import Receiptd, eventually
 from tests.databases import SQLITE, ask, fresh_url
 from tests.fakes import VISIBILITY_S, FakePuller, FakeQueue, envelope, sms_report
 
@@ -52,7 +60,7 @@ def normalize(data, context):
 
 class Deadly:
     name = "aliyun"
-    normalizers = {"SmsReport": normalize}
+    normalizers = {**ALIYUN.normalizers, "SmsReport": normalize}
     default_message_type = "SmsReport"
     def __getattr__(self, name): return getattr(ALIYUN, name)
 
@@ -205,3 +213,63 @@ def test_a_killer_is_quarantined_unread_and_its_neighbours_are_stored(
         assert ask(url, "SELECT count(*) FROM receipts") == [(15,)]
         quarantined = "SELECT envelope_id, reason, body FROM journal WHERE outcome = 'quarantined'"
         assert ask(url, quarantined) == [(killer, "kills_reader", report("kill").decode())]
+
+
+def test_a_daemon_that_a_body_kills_again_and_again_outlives_it_in_the_end(
+    plug_in: Path, tmp_path: Path
+) -> None:
+    with Sandbox(visibility_s=0.7) as sandbox:
+        config = config_toml(sandbox.url).replace('"aliyun"', '"deadly"')
+        daemon = Receiptd(tmp_path / "data", config)
+        queue = sandbox.queue("SmsReport")
+        for number in range(2, 17):
+            sandbox.send_mns(queue, sms_report(number))
+        sandbox.send_mns(queue, report("kill"))
+        starts = 0
+        try:
+            while sandbox.depth(queue) and starts < 10:
+                daemon.start()
+                starts += 1
+                eventually(lambda: not daemon.is_running or not sandbox.depth(queue), 30)
+            code, _ = daemon.stop()
+        finally:
+            daemon.end()
+
+        assert code == 0
+        assert starts >= PULLS_BEFORE_TRIAL
+        assert daemon.count("SELECT count(*) FROM receipts") == 15
+        assert daemon.rows("SELECT reason FROM journal WHERE outcome = 'quarantined'") == [
+            ("kills_reader",)
+        ]
+
+
+def test_a_replay_reads_a_killer_only_if_it_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {
+            "accounts": {"main": {"provider": "aliyun", "access_key_id": "k"}},
+            "sources": {"fake": {"puller": "mns", "account": "main", "message_type": "SmsReport"}},
+        }
+    )
+    killer = msgspec.structs.replace(envelope(sms_report(1)), flaw=Reason.KILLS_READER)
+    with fresh_url(SQLITE, tmp_path) as url, closing(open_store(url, ManualClock())) as store:
+        store.upgrade()
+        provider = find_provider("aliyun", "", [])
+        assert provider is not None
+        Pipeline(
+            context=Context(provider="aliyun", account="main", origin=Origin.QUEUE),
+            normalize=provider.normalizers["SmsReport"],
+            store=store,
+            clock=ManualClock(),
+        ).process([killer, envelope(b"no JSON", "m2")])
+        meanings = Meanings(settings)
+
+        flaws = {
+            reason: [
+                item.flaw
+                for batch in quarantined(store, meanings, Selection(reason=reason), 0)
+                for _, item in batch.items
+            ]
+            for reason in (None, "kills_reader")
+        }
+
+    assert flaws == {None: [Reason.KILLS_READER, None], "kills_reader": [None]}

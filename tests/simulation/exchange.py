@@ -146,7 +146,7 @@ class Exchange:
         self.queue = FakeQueue(clock)
         self.sms: dict[Key, Sms] = {}
         self.said: dict[bytes, list[Receipt]] = {}
-        self.tokens_are_to_be_had = True
+        self._no_tokens_until = 0.0
         self._token_until: dict[str, float] = {}
         self._numbers = itertools.count(1)
         self._answers = itertools.count(1)
@@ -155,9 +155,7 @@ class Exchange:
         """Take an SMS, whose receipt is there after `delay`."""
         now = self.clock.now()
         reported_at = (now + delay).replace(microsecond=0)
-        sms = Sms(
-            number=next(self._numbers), fate=fate, submitted_at=now, reported_at=reported_at
-        )
+        sms = Sms(number=next(self._numbers), fate=fate, submitted_at=now, reported_at=reported_at)
         self.sms[sms.key] = sms
         return sms
 
@@ -209,7 +207,7 @@ class Exchange:
 
     def new_token(self) -> RpcAnswer:
         """Return a token. Raises SourceRefused while there are none to be had."""
-        if not self.tokens_are_to_be_had:
+        if self.clock.monotonic() < self._no_tokens_until:
             raise SourceRefused("isp.RAM_PERMISSION_DENY")
         name = f"STS.{len(self._token_until)}"
         now = self.clock.now()
@@ -219,8 +217,10 @@ class Exchange:
         times = {"CreateTime": china_text(now), "ExpireTime": china_text(until)}
         return RpcAnswer({"MessageTokenDTO": token | times}, now)
 
-    def expire_tokens(self) -> None:
-        """Take no token any more that was handed out until now, whatever was promised."""
+    def expire_tokens(self, pause_s: float) -> None:
+        """Take no token any more that was handed out until now, whatever was promised, and hand out
+        none for `pause_s` seconds."""
+        self._no_tokens_until = self.clock.monotonic() + pause_s
         self._token_until = dict.fromkeys(self._token_until, 0.0)
 
     def takes(self, credentials: Credentials) -> bool:
@@ -244,9 +244,7 @@ class TokenApi:
 class TokenPuller(FakePuller):
     """A puller that signs with a token, and once more with a fresh one, as the built-in ones do."""
 
-    def __init__(
-        self, exchange: Exchange, credentials: CredentialsSource, trace: Trace
-    ) -> None:
+    def __init__(self, exchange: Exchange, credentials: CredentialsSource, trace: Trace) -> None:
         super().__init__(exchange.queue)
         self._exchange = exchange
         self._credentials = credentials

@@ -58,9 +58,7 @@ class Faults:
         self._rival: Callable[[], None] = lambda: None
         self.disarm()
 
-    def arm(
-        self, point: str, deed: str, first: int, times: int, rival: Callable[[], None]
-    ) -> None:
+    def arm(self, point: str, deed: str, first: int, times: int, rival: Callable[[], None]) -> None:
         """Let `deed` happen at pass number `first` of `point`, and at the next ones, `times` in
         all. `rival` is what another process does meanwhile."""
         self._point, self._deed, self._rival = point, deed, rival
@@ -86,7 +84,8 @@ class Faults:
             raise Crash
         if deed == STORE_AWAY:
             raise StoreUnavailable("the database is away")
-        if deed == REJECTED:
+        # A batch, and then its first envelope; what is quarantined for it, no database refuses.
+        if deed == REJECTED and self._passed <= 2:
             raise StoreRejected("the database refused the data")
         if deed == SOURCE_AWAY:
             raise SourceUnavailable("timeout")

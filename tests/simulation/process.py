@@ -21,7 +21,7 @@ from receiptd.pulse import Pulse
 from receiptd.reconcile.losses import Losses
 from receiptd.reconcile.part import Part
 from receiptd.reconcile.runner import Reconciler
-from receiptd.reconcile.schedule import schedule
+from receiptd.reconcile.schedule import Schedule, schedule
 from receiptd.replay.batches import quarantined, received
 from receiptd.replay.meaning import Meanings
 from receiptd.replay.run import Replayer
@@ -46,14 +46,11 @@ from tests.simulation.exchange import (
 from tests.simulation.faults import Faults
 
 SOURCE = "fake"  # as tests.fakes names its envelopes
-SCHEDULE = schedule(ReconcileSettings())
 MEANINGS = Meanings(
     Settings.model_validate(
         {
             "accounts": {ACCOUNT: {"provider": "aliyun"}},
-            "sources": {
-                SOURCE: {"puller": "mns", "account": ACCOUNT, "message_type": "SmsReport"}
-            },
+            "sources": {SOURCE: {"puller": "mns", "account": ACCOUNT, "message_type": "SmsReport"}},
         }
     )
 )
@@ -73,6 +70,10 @@ class Build:
     def saver(self, store: Store) -> Saver:
         """Return what the pipeline of the queue stores into."""
         return store
+
+    def schedule(self) -> Schedule:
+        """Return when is asked about a send, and when it is lost."""
+        return schedule(ReconcileSettings())
 
 
 class TracedStore(Store):
@@ -125,7 +126,7 @@ class Process:
         self._worker = self._new_worker(exchange, build, is_new=is_new)
         part = Part(
             store=self.store,
-            schedule=SCHEDULE,
+            schedule=build.schedule(),
             per_second=_QUERIES_PER_SECOND,
             instance="here",
             store_gate=self._store_gate,
@@ -179,9 +180,7 @@ class Process:
 
     def _new_worker(self, exchange: Exchange, build: Build, *, is_new: bool) -> Worker:
         clock = self._clock
-        credentials = TokenCredentials(
-            TokenApi(exchange), "SmsReport", clock, jitter=lambda: 0.5
-        )
+        credentials = TokenCredentials(TokenApi(exchange), "SmsReport", clock, jitter=lambda: 0.5)
         puller = TokenPuller(exchange, credentials, self.faults.at)
         worker = Worker(
             source=SOURCE,

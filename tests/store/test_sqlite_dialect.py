@@ -189,3 +189,18 @@ def test_a_transaction_that_was_lost_is_never_committed(path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="rolled back before its commit"):
         store.save(entries(receipt()))
     store.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a moment")
+def test_a_folder_that_this_user_may_not_enter_is_named_with_a_cure(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    tmp_path.chmod(0o700)
+    os.setresuid(65534, 65534, 0)
+    try:
+        [problem] = DIALECT.url_problems(make_url(f"sqlite:///{folder}/receiptd.db"))
+    finally:
+        os.setresuid(0, 0, 0)
+
+    assert problem.value == str(folder)
+    assert problem.cure

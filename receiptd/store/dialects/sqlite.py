@@ -63,21 +63,22 @@ class SqliteDialect:
             return []  # SQLite's own spelling; it reports by itself
         file = Path(path)
         folder = file.parent
-        if not folder.is_dir():
+        # By os.path: pathlib raises where this user may not enter a directory on the way.
+        if not os.path.isdir(folder):
             rule = "the directory does not exist"
             return [Problem(_PLACE, rule, str(folder), f"mkdir -p {folder}")]
-        if file.is_dir():
+        if os.path.isdir(file):
             return [Problem(_PLACE, "is a directory", path, "name a file in it")]
         # The directory too: the -wal and -shm files are made beside the database.
-        for place in (folder, file) if file.exists() else (folder,):
-            if not os.access(place, os.W_OK):
+        for place, mode in ((folder, os.W_OK | os.X_OK), (file, os.W_OK)):
+            if os.path.exists(place) and not os.access(place, mode):
                 rule = "cannot be written by this user"
                 return [Problem(_PLACE, rule, str(place), "look at its owner and mode")]
         return []
 
     def is_missing(self, url: URL) -> bool:
         path = url.database or ""
-        return not path.startswith("file:") and not Path(path).exists()
+        return not path.startswith("file:") and not os.path.exists(path)
 
     def engines(self, url: URL) -> Engines:
         # One connection writes, because SQLite has one writer anyway: who waits, waits here and
