@@ -43,7 +43,7 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_built_in_ones_are_declared_like_any_other() -> None:
-    assert plugins.pullers() == ["mns", "rocketmq"]
+    assert plugins.pullers() == ["mns", "push", "rocketmq"]
     assert plugins.providers() == ["aliyun", "jushita", "polyv"]
 
 

@@ -18,6 +18,8 @@ _IN_DATABASE: Points = {
     "before_commit": (CRASH, STORE_AWAY),
     "after_commit": (CRASH, STORE_AWAY),
 }
+# Where most can go wrong, so it is tried more often.
+UNCOMMITTED = ("in_transaction", "before_commit")
 WORK: Points = {
     **_IN_DATABASE,
     "in_transaction": (CRASH, STORE_AWAY, REJECTED),

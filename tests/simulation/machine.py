@@ -45,6 +45,7 @@ usually = st.sampled_from([True, True, True, False])
 def plans(points: Points) -> st.SearchStrategy[Plan]:
     """What may happen during a step that passes `points`."""
     deeds = [(point, deed) for point, names in points.items() for deed in names]
+    deeds += 3 * [one for one in deeds if one[0] in faults.UNCOMMITTED]
     first = st.sampled_from([1, 1, 1, 1, 2])
     happens = st.tuples(st.sampled_from(deeds), first, st.sampled_from([1, 1, 2, 9]))
     some = happens.map(lambda one: (*one[0], *one[1:]))
