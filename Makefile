@@ -14,7 +14,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help venv demo test torture check format lock clean
+.PHONY: help venv demo test torture check format lock clean audit
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make torture 1,575 kills and failing system calls: up to 15 minutes, both cores'
 	@echo 'make check   lint, format and types'
 	@echo 'make format  format the code'
+	@echo 'make audit   look for known faults of the pinned dependencies (needs the network)'
 	@echo 'make lock    pin the dependencies anew'
 	@echo 'make clean   remove what the tools left behind (not the environment)'
 
@@ -43,6 +44,12 @@ check: $(DEV)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Not in .ci/run: it asks a service on the network.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip --quiet install pip-audit==2.10.1
+	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/run.txt
+
 format: $(DEV)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -53,8 +60,8 @@ lock:
 	$(LOCK) pyproject.toml --group test --group lint -c requirements/run.txt -o requirements/dev.txt
 
 clean:
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
-	find receiptd tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv-audit build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find benchmarks deploy receiptd tests torture -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -47,7 +47,10 @@ _TIMEOUT_S = 900 + 2 * _EXAMPLES
 def simulated(kind: str, build: Build) -> Iterator[Callable[[], Machine]]:
     """Yield what makes a machine for each example, all on one database."""
     log.configure("json", "error")  # an example is a thousand lines
-    with fresh_url(kind, _folder() if kind == SQLITE else None) as url:
+    with (
+        tempfile.TemporaryDirectory(dir=_memory()) as folder,
+        fresh_url(kind, Path(folder)) as url,
+    ):
         store = open_store(url, ManualClock())
         store.upgrade()
         store.close()
@@ -58,11 +61,11 @@ def simulated(kind: str, build: Build) -> Iterator[Callable[[], Machine]]:
             witness.close()
 
 
-def _folder() -> Path:
-    """Return where an SQLite file costs least: what is simulated ends with a crash, not with a
-    power cut, so that no disk need be waited for."""
+def _memory() -> Path | None:
+    """Return where an SQLite file costs least: what is simulated is a crash and no power cut, so
+    that no disk need be waited for."""
     memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+    return memory if os.access(memory, os.W_OK) else None
 
 
 def run(machines: Callable[[], Machine], examples: int, *phases: Phase) -> None:
