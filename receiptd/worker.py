@@ -218,7 +218,10 @@ class Worker:
         self._trace("after_ack")
         expired = result.expired + late
         self._tally.acked(acked=result.acked, expired=expired, failed=result.failed)
-        self._batch_size.acked(acked=result.acked, expired=expired)
+        # A handle that the broker refuses before its time died of something else than slow work.
+        now = self._clock.monotonic()
+        outlived = sum(_expired(one.envelope, now) for one in committed)
+        self._batch_size.acked(acked=result.acked, expired=min(expired, outlived))
         return result.acked
 
     def _came_empty(self, attempt: Attempt, wait_s: float, took_s: float) -> float:

@@ -120,7 +120,7 @@ def test_times_without_a_zone_are_chinas(run: Any) -> None:
         (["uplinks", "--status", "failed"], "only receipts"),
         (["receipts", "--status", "Failed"], "delivered"),
         (["journal", "--account", "main"], "the journal has none"),
-        (["receipts", "--since", "yesterday"], "2026-05-06"),
+        (["receipts", "--since", "yesterday"], "2024-05-06"),
         (["receipts", "--time-zone", "Mars/Olympus"], "Asia/Shanghai"),
         (["receipts", "--time-zone", "../etc"], "Asia/Shanghai"),
         (["notices"], "receipts"),

@@ -218,7 +218,7 @@ def test_what_no_source_explains_is_told_and_skipped(run: Any, capsys: Any) -> N
         (["a", "--since", "2026-05-06"], "does not go with"),
         (["--since", "2026-05-06", "--reason", "x"], "needs --quarantined"),
         (["--since", "2026-05-06", "--after-id", "1"], "needs --quarantined"),
-        (["--since", "noon"], "2026-05-06"),
+        (["--since", "noon"], "2024-05-06"),
         (["a"], "say what is read: --type"),
         (["a", "no.json", *TYPE], "No such file"),
         (["a", "--type", "aliyun.x"], "aliyun.SmsReport"),
