@@ -179,7 +179,6 @@ class _Question:
         rows: list[JournalRow] = []
         with self._store.reading() as connection:
             span = lookups.journal_since(connection, since)
-            old = lookups.quarantined_of(connection, biz_ids, phones, _JOURNAL_MOST)
 
         def read(connection: Connection, part: Span) -> None:
             left = _JOURNAL_MOST - len(rows)
@@ -189,7 +188,7 @@ class _Question:
             self._each("journal", span, read, until=lambda: len(rows) >= _JOURNAL_MOST)
         if len(rows) >= _JOURNAL_MOST:
             self.is_complete = False
-        return sorted({row.id: row for row in (*rows, *old)}.values(), key=_received)
+        return sorted({row.id: row for row in rows}.values(), key=_received)
 
     def replies(self, phones: Iterable[str]) -> list[Reply]:
         """Return the replies that came from `phones`, of very many the newest."""
@@ -250,7 +249,13 @@ class _Question:
             text = min((one.removeprefix("+86").lstrip("+") for one in phones), key=len)
         found.searched.append("quarantine")
         with self._store.reading() as connection:
-            found.quarantined = lookups.quarantined_with(connection, text, _QUARANTINED_MOST)
+            found.quarantined = lookups.quarantined_with(
+                connection,
+                text,
+                _QUARANTINED_MOST,
+                biz_ids={sms.biz_id for sms in found.receipts},
+                phones={sms.phone for sms in found.receipts},
+            )
 
     def _span(self, table: Table) -> Span | None:
         with self._store.reading() as connection:
@@ -312,7 +317,10 @@ def _place(sms: Sequence[StoredReceipt], replies: Sequence[Reply]) -> dict[int |
 
 
 def _names(row: JournalRow, sms: StoredReceipt) -> bool:
-    """Return whether a body is of this SMS: one biz_id may have been sent to many phones."""
+    """Return whether a row is of this SMS, or its body: one biz_id may have been sent to many
+    phones."""
+    if (row.biz_id, row.phone) == (sms.biz_id, sms.phone):
+        return True
     return sms.biz_id in row.body and sms.phone.removeprefix("+86").lstrip("+") in row.body
 
 

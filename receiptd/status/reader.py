@@ -23,7 +23,7 @@ from receiptd.store.schema import receipts
 SILENT_AFTER = timedelta(minutes=2)
 AUDIT_DAYS = 7
 # For counting what no index counts: the newest receipts are counted first.
-BUDGET_S = 1.4
+BUDGET_S = 1.1
 _NEWEST_ROWS = 2000  # of the journal, for the lag
 _STEP_ROWS = 20_000
 # What took a while to count is shown for ten times as long.

@@ -19,6 +19,7 @@ from sqlalchemy import (
     and_,
     func,
     literal_column,
+    or_,
     select,
 )
 
@@ -34,7 +35,7 @@ _FIRST_STEP = 20_000
 _LARGEST_STEP = 5_000_000  # in an index of an operator's own, a range costs one probe
 # How far ids may be out of the order of time: what several processes commit at one moment.
 _DISORDER = 1000
-_QUARANTINE_MOST = 20_000  # bodies looked into
+_QUARANTINE_MOST = 2_000  # bodies looked into: reading one costs a probe of the primary key
 _CHUNK = 500  # parameters of one statement
 
 
@@ -208,29 +209,27 @@ def journal_of(
     return sorted(_read(connection, query.limit(limit), JournalRow), key=lambda one: one.id)
 
 
-def quarantined_with(connection: Connection, text: str, limit: int) -> list[JournalRow]:
-    """Return rows that were quarantined, whatever became of them, in whose body `text` stands; the
-    first received first.
-
-    Looks into 20,000 bodies at most: a quarantine that is larger is another matter.
-    """
-    return _quarantined(connection, limit, journal.c.body.contains(text, autoescape=True))
-
-
-def quarantined_of(
-    connection: Connection, biz_ids: Iterable[str], phones: Iterable[str], limit: int
+def quarantined_with(
+    connection: Connection,
+    text: str,
+    limit: int,
+    *,
+    biz_ids: Iterable[str] = (),
+    phones: Iterable[str] = (),
 ) -> list[JournalRow]:
-    """Return rows about these SMS that were quarantined and are understood by now: they may be
-    older than the SMS' own rows. As `quarantined_with`."""
-    mine = and_(journal.c.biz_id.in_(sorted(biz_ids)), journal.c.phone.in_(sorted(phones)))
-    return _quarantined(connection, limit, mine)
+    """Return rows that were quarantined, whatever became of them, in whose body `text` stands, or
+    which are understood by now and of one of `biz_ids` and `phones`: these may be older than the
+    SMS' own rows. The first received first.
 
-
-def _quarantined(connection: Connection, limit: int, mine: ColumnElement[bool]) -> list[JournalRow]:
+    Looks into the newest 2,000 bodies at most: a quarantine that is larger is another matter.
+    """
     # Spelled as in the partial index, or it is not used.
     rare: ColumnElement[bool] = journal.c.outcome != literal_column("'stored'")
-    some = select(journal.c.id).where(rare).limit(_QUARANTINE_MOST).subquery()
-    query = _query(journal, JournalRow).where(journal.c.id.in_(select(some.c.id)), mine)
+    some = select(journal.c.id).where(rare).order_by(journal.c.id.desc())
+    newest = some.limit(_QUARANTINE_MOST).subquery()
+    known = and_(journal.c.biz_id.in_(sorted(biz_ids)), journal.c.phone.in_(sorted(phones)))
+    mine = or_(journal.c.body.contains(text, autoescape=True), known)
+    query = _query(journal, JournalRow).where(journal.c.id.in_(select(newest.c.id)), mine)
     return sorted(_read(connection, query.limit(limit), JournalRow), key=lambda one: one.id)
 
 
