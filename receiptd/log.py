@@ -9,10 +9,18 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
-import structlog
-from structlog.typing import FilteringBoundLogger, WrappedLogger
 
-from receiptd import masking
+# structlog loads rich if it can, 4 MB in every daemon for a renderer that is not ours.
+_hides_rich = "rich" not in sys.modules
+if _hides_rich:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+from structlog.typing import FilteringBoundLogger, WrappedLogger  # noqa: E402
+
+if _hides_rich:
+    del sys.modules["rich"]
+
+from receiptd import masking  # noqa: E402
 
 Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
