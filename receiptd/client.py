@@ -16,6 +16,8 @@ With a send that was refused, or that nobody answered:
         answer = {}
     record_send("SendSms", request.to_map(), answer, account="main", submitted_at=submitted_at)
 
+Beside a daemon (a sidecar), without the database: `url="http://127.0.0.1:8650"`, and its `token`.
+
 Many sends share a connection: `with Recorder(account="main") as recorder: recorder.record(...)`.
 """
 
@@ -26,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 
 from receiptd import plugins
+from receiptd.client_http import Sidecar
 from receiptd.clock import Clock, SystemClock
 from receiptd.config import Settings
 from receiptd.config.loading import load
@@ -48,6 +51,8 @@ def record_send(
     submitted_at: datetime | None = None,
     database_url: str | None = None,
     config: str | Path | None = None,
+    url: str | None = None,
+    token: str = "",
 ) -> Recorded:
     """Write one call of a send API into the ledger; return once it is durable.
 
@@ -56,12 +61,15 @@ def record_send(
 
     Finds the database as the daemon does: `config`, $RECEIPTD_CONFIG, ./config.toml or
     /etc/receiptd/config.toml. With `database_url` it reads no configuration, and `account` is the
-    one whose queue brings the receipts, for a Polyv send too.
+    one whose queue brings the receipts, for a Polyv send too. With `url` it goes over HTTP to the
+    daemon that listens there, with its `token` if it has one.
 
     Raises ReceiptdError: UnreadableSend for what is no such call, StoreUnavailable if the database
     is away, ConfigError. The SMS was sent all the same: catch it, log it, record it again later.
     """
-    with Recorder(account=account, database_url=database_url, config=config) as recorder:
+    with Recorder(
+        account=account, database_url=database_url, config=config, url=url, token=token
+    ) as recorder:
         return recorder.record(api, request, response, submitted_at=submitted_at)
 
 
@@ -75,11 +83,16 @@ class Recorder:
         account: str,
         database_url: str | None = None,
         config: str | Path | None = None,
+        url: str | None = None,
+        token: str = "",
         clock: Clock | None = None,
     ) -> None:
         """Raises ConfigError; does not connect yet."""
         self._account = account
         self._clock = clock or SystemClock()
+        self._sidecar = None if url is None else Sidecar(url, token, self._clock)
+        if self._sidecar is not None:
+            return
         self._accounts: Mapping[str, Books] | None = None
         self._ask_after = FIRST_AFTER
         if database_url is None:
@@ -102,16 +115,21 @@ class Recorder:
         answer = as_object(response or {})
         if answer is None:
             raise UnreadableSend("the response is no JSON object", "give it as the API has it")
+        at = submitted_at or self._clock.now()
+        if self._sidecar is not None:
+            return self._sidecar.record(api, self._account, request, answer, at)
         known = self._accounts
         if known is None:
             known = {self._account: books_of(_provider_with(api), self._account)}
         ledger = Ledger(self._store, known, self._clock, ask_after=self._ask_after)
-        at = submitted_at or self._clock.now()
         return ledger.record(api, self._account, request, answer, at)
 
     def close(self) -> None:
         """Close the connection."""
-        self._store.close()
+        if self._sidecar is not None:
+            self._sidecar.close()
+        else:
+            self._store.close()
 
     def __enter__(self) -> "Recorder":
         return self

@@ -36,6 +36,7 @@ ROOMS = {
     "notify": (5, "notify"),
     "demo": (6, "demo"),
     "client": (5, "client"),
+    "client_http": (5, "client"),
     "sending": (5, "sending"),
     "sending_csv": (5, "sending"),
     "online": (5, "online"),

@@ -8,8 +8,9 @@ read timeout alone lets a server that sends a byte a second run for ever.
 import socket
 import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import httpcore
@@ -26,6 +27,7 @@ TIMEOUT_S = 10.0
 MAX_BODY_BYTES = 4 << 20
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _IDLE_S = 20.0
 _CONNECTIONS = 8
 
@@ -66,14 +68,21 @@ class HttpClient:
         self._pool: httpcore.ConnectionPool | None = None
         self._lock = threading.Lock()
 
-    def post(self, url: str, body: bytes, content_type: str = FORM) -> Answer:
+    def post(
+        self,
+        url: str,
+        body: bytes,
+        content_type: str = FORM,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Answer:
         """Send `body` (already encoded as `content_type`) and return the answer, whatever its
         status.
 
         Raises SourceUnavailable (`timeout`, `unreachable`, `broken`, `too_big`), SourceRefused
         (`untrusted_certificate`), or SourceCancelled after `cancel`.
         """
-        result = self._attempt(url, body, content_type)
+        result = self._attempt(url, body, {"content-type": content_type, **headers})
         if isinstance(result, Answer):
             return result
         # Raised out here, so that no library's exception hangs on its __context__.
@@ -89,10 +98,10 @@ class HttpClient:
         if self._pool is not None:
             self._pool.close()
 
-    def _attempt(self, url: str, body: bytes, content_type: str) -> Answer | SourceError:
+    def _attempt(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer | SourceError:
         try:
             self._network.arm(self._timeout_s)
-            return self._exchange(url, body, content_type)
+            return self._exchange(url, body, headers)
         except _TooBig:
             return SourceUnavailable("too_big", cure="check the endpoint: this is no API's answer")
         except httpcore.TimeoutException:
@@ -110,14 +119,14 @@ class HttpClient:
         ):
             return SourceUnavailable("broken")
 
-    def _exchange(self, url: str, body: bytes, content_type: str) -> Answer:
+    def _exchange(self, url: str, body: bytes, given: Mapping[str, str]) -> Answer:
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)
         headers: dict[bytes | str, bytes | str] = {
-            "content-type": content_type,
             "accept": JSON,
             "accept-encoding": "identity",
             "user-agent": "receiptd",
         }
+        headers.update(given.items())
         with self._connections().stream(
             "POST", url, headers=headers, content=body, extensions={"timeout": timeouts}
         ) as response:
