@@ -9,6 +9,7 @@ import re
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 
@@ -262,11 +263,9 @@ def follow(
     found: dict[Key, SentRow] = {}
     ends_at = clock.monotonic() + timeout_s
     while True:
-        try:
-            with store.reading() as connection:
-                found |= following.find(connection, waiting)
-        except StoreUnavailable:
-            pass  # what was seen before still holds
+        # In an outage, what was seen before still holds.
+        with suppress(StoreUnavailable), store.reading() as connection:
+            found |= following.find(connection, waiting)
         waiting = {one for one in waiting if one not in found or found[one].status in OPEN}
         left_s = ends_at - clock.monotonic()
         if not waiting or left_s <= 0:

@@ -5,6 +5,7 @@ known, on which it was submitted. What an API refused was never counted by the p
 without an answer was, if the provider knew something of it.
 """
 
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -118,13 +119,11 @@ def save(connection: Connection, audit: Audit) -> None:
     change = update(audits).where(key).values(values)
     # Looked for, because MySQL does not count a row that was the same already.
     if connection.scalar(select(audits.c.id).where(key)) is None:
-        try:
-            # Within a savepoint, because on PostgreSQL an error ends the whole transaction.
-            with connection.begin_nested():
-                connection.execute(insert(audits).values(values))
+        # If somebody was faster, theirs is committed by now. Within a savepoint, because on
+        # PostgreSQL an error ends the whole transaction.
+        with suppress(IntegrityError), connection.begin_nested():
+            connection.execute(insert(audits).values(values))
             return
-        except IntegrityError:
-            pass  # somebody was faster, and has committed by now
     connection.execute(change)
 
 
