@@ -42,8 +42,10 @@ class Receiptd:
         (folder / "config.toml").write_text(config)
         self._program = program or [sys.executable, "-m", "receiptd", "run"]
         self.process: subprocess.Popen[bytes] | None = None
+        self._log_begins_at = 0
 
     def start(self, **environ: str) -> "Receiptd":
+        self._log_begins_at = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._program, "--config", str(self.folder / "config.toml")],
@@ -81,6 +83,11 @@ class Receiptd:
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it has come so far since the last start that a signal lets it drain."""
+        return b'"daemon.started"' in self.log.read_bytes()[self._log_begins_at :]
 
     @property
     def is_running(self) -> bool:
