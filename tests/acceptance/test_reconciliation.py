@@ -138,6 +138,8 @@ def test_every_send_ends_while_three_processes_are_killed_in_turn(sandbox, crew)
     counts = sandbox.request_counts
     asked = counts["query_details"] + counts["top_query"]
     throttled = sum(daemon.log.read_text().count('"code":"Throttling.User"') for daemon in crew)
-    assert least <= asked <= 1.1 * least + 4 * kills, (asked, least, kills)
+    # Each kill may repeat what was under way, in four threads: much only where there are few.
+    repeated = 0 if SENDS >= 10_000 else 4 * kills
+    assert least <= asked <= 1.1 * least + repeated, (asked, least, kills)
     # A process that is killed and its heir may ask within one second; else the rate is kept.
     assert throttled <= kills + 1
