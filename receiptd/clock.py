@@ -23,6 +23,11 @@ class Clock(Protocol):
         ...
 
 
+def utc_text(at: datetime, timespec: str = "milliseconds") -> str:
+    """Return an aware time as programs read it: ISO 8601 in UTC, 2026-01-01T00:00:00.000Z."""
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
 class SystemClock:
     """The machine's clock."""
 

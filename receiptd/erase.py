@@ -35,7 +35,7 @@ from sqlalchemy import Connection, Row
 from receiptd import masking, phone
 from receiptd.clock import Clock
 from receiptd.errors import ReceiptdError, StoreUnavailable
-from receiptd.providers.sends import FAILED, UNANSWERED
+from receiptd.model import FAILED_ID, UNANSWERED_ID
 from receiptd.store import erasure, schema
 from receiptd.store.erasure import STEP_ROWS, Change, Deleted, Plan, TableName
 from receiptd.store.pages import pages
@@ -253,7 +253,7 @@ def _receipt(number: Number, row: Row[Any]) -> Change:
 
 
 def _without_digest(biz_id: str) -> str:
-    for prefix in (UNANSWERED, FAILED):
+    for prefix in (UNANSWERED_ID, FAILED_ID):
         if biz_id.startswith(prefix):
             return f"{prefix}erased:{secrets.token_hex(_TOKEN_BYTES)}"
     return biz_id

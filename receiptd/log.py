@@ -21,6 +21,7 @@ if _hides_rich:
     del sys.modules["rich"]
 
 from receiptd import masking  # noqa: E402
+from receiptd.clock import utc_text  # noqa: E402
 
 Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -147,7 +148,7 @@ def _complete(
 ) -> MutableMapping[str, Any]:
     """Return the line's fields in order, masked, with the exception as type and frames."""
     line: dict[str, Any] = {
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": utc_text(datetime.now(UTC)),
         "level": method,
         "event": masking.text(str(event.pop("event"))),
     }

@@ -99,6 +99,10 @@ class Reason(StrEnum):
     UNEXPECTED_ERROR = "unexpected_error"  # a bug of ours; health turns red
 
 
+# What begins the ids that receiptd gives a send for which its API gave none (providers/sends.py).
+FAILED_ID = "failed:"
+UNANSWERED_ID = "unanswered:"
+
 # Sources of journal rows that no broker brought: answers to reconciliation (with the account's name
 # behind it), reconciliation's own word, and files that were replayed.
 QUERY_SOURCE = "query:"

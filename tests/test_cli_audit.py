@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from receiptd.china import china_day
 from receiptd.cli import exit_codes, main
-from receiptd.reconcile.audit import china_day
 from receiptd.sandbox import Fault, Scenario
 from receiptd.sandbox.configuration import config_toml
 from receiptd.store import audits

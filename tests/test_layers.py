@@ -63,6 +63,7 @@ ROOMS = {
     "config": (2, "config"),
     "model": (2, "model"),
     "phone": (2, "phone"),
+    "china": (2, "china"),
     "errors": (1, "errors"),
     "clock": (1, "clock"),
     "__init__": (0, "version"),

@@ -4,13 +4,13 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from receiptd.china import china_text
 from receiptd.clock import ManualClock
 from receiptd.config import Settings
 from receiptd.model import Entry, Envelope, Kind, Origin, Outcome, Receipt, Record, Status, Uplink
 from receiptd.pipeline import read
 from receiptd.providers.aliyun import PROVIDER
 from receiptd.providers.base import Context, Provider
-from receiptd.providers.china import china_text
 from receiptd.store import Store, open_store
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -94,7 +94,8 @@ def audit(
 
 def _days(given: Sequence[str], last: int | None, clock: "Clock") -> list[date]:
     """Return the days that are asked for, each once, the earliest first."""
-    from receiptd.reconcile.audit import OLDEST_DAYS, china_day
+    from receiptd.china import china_day
+    from receiptd.reconcile.audit import OLDEST_DAYS
 
     today = china_day(clock.now())
     if given and last is not None:

@@ -12,6 +12,7 @@ import typer
 
 from receiptd.cli import exit_codes
 from receiptd.cli.options import ConfigOption, load_settings, open_database, time_option
+from receiptd.clock import utc_text
 from receiptd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -265,4 +266,4 @@ def _explained(row: "JournalRow") -> dict[str, Any]:
 
 
 def _time(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return None if at is None else utc_text(at, "seconds")

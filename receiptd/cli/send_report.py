@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 
 import typer
 
 from receiptd import masking
 from receiptd.cli import exit_codes
+from receiptd.clock import utc_text
 from receiptd.errors import Problem
 from receiptd.model import Receipt, Status
 from receiptd.phone import mask
@@ -156,7 +156,7 @@ class Report:
             "outcome": verdict.outcome,
             "out_id": result.out_id,
             "biz_ids": result.biz_ids,
-            "submitted_at": _time(result.submitted_at),
+            "submitted_at": utc_text(result.submitted_at),
             "code": verdict.code or None,
             "meaning": masking.text(verdict.meaning) or None,
             "cure": masking.text(verdict.cure) or None,
@@ -236,10 +236,6 @@ def _span(lines: Sequence[Line]) -> str:
         return ""
     first, last = lines[0].number, lines[-1].number
     return f"line {first}: " if first == last else f"lines {first}-{last}: "
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _complain(text: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from receiptd.cli.options import ConfigOption, load_settings, open_database
+from receiptd.clock import utc_text
 from receiptd.errors import ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -150,11 +151,10 @@ def _frames(
 
 
 def _print_line(frame: "Frame") -> None:
-    from receiptd.explain.shown import time_text
     from receiptd.status.shown import plain
 
     if frame.error or frame.status is None:
-        line = {"taken_at": time_text(frame.at), "error": frame.error}
+        line = {"taken_at": utc_text(frame.at), "error": frame.error}
     else:
         line = plain(frame.status)
     typer.echo(json.dumps(line, ensure_ascii=False))

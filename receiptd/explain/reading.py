@@ -14,6 +14,7 @@ from receiptd.config import Settings
 from receiptd.errors import InvalidEnvelope
 from receiptd.explain.events import Said
 from receiptd.model import (
+    FAILED_ID,
     QUERY_SOURCE,
     RECONCILE_SOURCE,
     REPLAY_SOURCE,
@@ -26,7 +27,6 @@ from receiptd.model import (
 from receiptd.providers.base import Asked, Context, Normalizer, Provider
 from receiptd.providers.decode import decode
 from receiptd.providers.details import ALIYUN, JUSHITA, read_detail
-from receiptd.providers.sends import FAILED
 from receiptd.store.lookups import JournalRow, StoredReceipt
 from receiptd.store.merge import VERDICT, merge
 
@@ -107,7 +107,7 @@ def send_of(sms: StoredReceipt) -> Receipt | None:
     """Return what the ledger knew when it was told of the send, None if it was not."""
     if sms.submitted_at is None and sms.send_api is None and sms.origin is not Origin.SEND:
         return None
-    refused = sms.biz_id.startswith(FAILED) or (
+    refused = sms.biz_id.startswith(FAILED_ID) or (
         sms.origin is Origin.SEND and sms.status is Status.FAILED
     )
     return _receipt(

@@ -4,10 +4,11 @@ Phones are masked and what a phone's user wrote is hidden, unless the caller may
 piped on is no operator's own terminal.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from receiptd import masking, phone
+from receiptd.clock import utc_text
 from receiptd.explain.events import Event, Explanation, Timeline, What
 from receiptd.explain.words import describe
 from receiptd.store.lookups import JournalRow, Reply
@@ -32,11 +33,6 @@ def plain(explanation: Explanation, *, show_phones: bool) -> dict[str, Any]:
         "quarantined": [show.quarantined(one) for one in explanation.quarantined],
         "replies": [show.reply(one) for one in explanation.replies],
     }
-
-
-def time_text(at: datetime) -> str:
-    """Return a time as JSON has it: ISO 8601 in UTC, to the millisecond."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class _Shower:
@@ -95,7 +91,7 @@ class _Shower:
 
     def _value(self, value: object) -> Any:
         if isinstance(value, datetime):
-            return time_text(value)
+            return utc_text(value)
         if isinstance(value, str) and not self._show_phones:
             return masking.text(value)
         return value

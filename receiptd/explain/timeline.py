@@ -7,15 +7,16 @@ from receiptd.explain.events import Event, Fact, Meaning, Said, Timeline, What, 
 from receiptd.explain.reading import Reader, Step, send_of
 from receiptd.explain.words import ERR_CLASSES
 from receiptd.model import (
+    FAILED_ID,
     QUERY_SOURCE,
     RECONCILE_SOURCE,
+    UNANSWERED_ID,
     ErrClass,
     Origin,
     Outcome,
     Receipt,
     Status,
 )
-from receiptd.providers.sends import FAILED, UNANSWERED
 from receiptd.store.lookups import JournalRow, Reply, StoredReceipt
 
 _ORDER = {what: place for place, what in enumerate(What)}
@@ -77,9 +78,9 @@ def _begun(sms: StoredReceipt) -> list[Event]:
         "template_code": sms.template_code,
         "out_id": sms.out_id,
     }
-    if sms.biz_id.startswith(UNANSWERED):
+    if sms.biz_id.startswith(UNANSWERED_ID):
         return [Event(at=sms.submitted_at, what=What.UNANSWERED, facts=facts)]
-    if sms.biz_id.startswith(FAILED) or send.status is Status.FAILED:
+    if sms.biz_id.startswith(FAILED_ID) or send.status is Status.FAILED:
         told: dict[str, Fact] = {"err_code": sms.err_code, "err_msg": sms.err_msg}
         return [Event(at=sms.submitted_at, what=What.REFUSED, facts=facts | told)]
     return [Event(at=sms.submitted_at, what=What.SENT, facts=facts)]

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from receiptd.china import china_day
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings, SourceSettings
 from receiptd.model import CredentialsSource
@@ -15,7 +16,6 @@ from receiptd.online.steps import Branch, Outcome, Step, Verdict, in_turn, ok, s
 from receiptd.plugins import find_provider
 from receiptd.providers.base import Addressed as AddressedProvider
 from receiptd.providers.base import Asked, Context, Normalizer, Provider, QueryApi
-from receiptd.providers.china import SHANGHAI
 from receiptd.pullers.base import Addressed, Probing, Puller, PullerKind, Seen
 from receiptd.pullers.checks import Endpoint, parse_endpoint
 
@@ -142,12 +142,12 @@ class _Visit:
     def _details(self, api: QueryApi) -> Verdict:
         yesterday = self._clock.now() - timedelta(days=1)
         asked = Asked(biz_id=_NO_SEND, phone=_NOBODY, submitted_at=yesterday)
-        api.page(asked, yesterday.astimezone(SHANGHAI).date(), 1)
+        api.page(asked, china_day(yesterday), 1)
         return ok("the key may ask what became of a send")
 
     def _statistics(self, api: QueryApi) -> Verdict:
         yesterday = self._clock.now() - timedelta(days=1)
-        counts = api.statistics(yesterday.astimezone(SHANGHAI).date())
+        counts = api.statistics(china_day(yesterday))
         if counts is None:
             return skip("not asked: the provider has no counts")
         return ok("the key may ask for the counts of a day")

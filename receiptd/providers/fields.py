@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from receiptd.china import OFFSET
 from receiptd.errors import InvalidEnvelope
 from receiptd.model import Reason
 from receiptd.phone import to_e164
@@ -25,7 +26,6 @@ TEXT_MAX = 4096  # content, reason: what people wrote, kept whole or not at all
 
 SEGMENTS_MAX = 9999
 
-_SHANGHAI_OFFSET = timedelta(hours=8)  # no daylight saving since 1991: wire-formats 1.3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -146,7 +146,7 @@ def _shanghai(value: str) -> datetime | None:
     if value[:2] != "20" or value[11:13] > "23":
         return None
     try:
-        return datetime.fromisoformat(value + "+00:00") - _SHANGHAI_OFFSET
+        return datetime.fromisoformat(value + "+00:00") - OFFSET
     except ValueError:
         return None
 

@@ -16,14 +16,11 @@ from datetime import UTC, datetime
 import msgspec
 
 from receiptd.errors import InvalidEnvelope
-from receiptd.model import ErrClass, Origin, Reason, Receipt, Status
+from receiptd.model import FAILED_ID, UNANSWERED_ID, ErrClass, Origin, Reason, Receipt, Status
 from receiptd.phone import to_e164
 from receiptd.providers.base import Context, Refusal
 from receiptd.providers.codes import classify
 from receiptd.providers.fields import CODE_MAX, PHONE_MAX, required, text
-
-FAILED = "failed:"
-UNANSWERED = "unanswered:"
 
 # What the table's columns hold (store/schema.py); beyond it these are left out, not refused: they
 # are for people to read, and not worth losing a send.
@@ -105,11 +102,11 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
     def failed_id(self, request_id: str | None) -> str:
         """Return the id that stands for the one that a refusal does not give."""
-        return FAILED + (request_id or self._digest())
+        return FAILED_ID + (request_id or self._digest())
 
     def unanswered_id(self) -> str:
         """Return the id that stands for the one that was never heard."""
-        return UNANSWERED + self._digest()
+        return UNANSWERED_ID + self._digest()
 
     def _digest(self) -> str:
         # The order of keys is no part of a request.
@@ -120,7 +117,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_synthetic(biz_id: str) -> bool:
     """Return whether an id is ours: no API knows it, and none can be asked about it."""
-    return biz_id.startswith((FAILED, UNANSWERED))
+    return biz_id.startswith((FAILED_ID, UNANSWERED_ID))
 
 
 def class_of(code: str, message: str | None, refusal: Refusal | None) -> ErrClass:

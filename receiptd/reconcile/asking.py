@@ -13,6 +13,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from receiptd import model
+from receiptd.china import china_days, day_text
 from receiptd.clock import Clock
 from receiptd.errors import SourceCancelled, SourceError, SourceRefused, StoreRejected
 from receiptd.gate import Gate
@@ -29,7 +30,6 @@ from receiptd.model import (
     Status,
 )
 from receiptd.providers.base import Asked, Found, QueryApi, QueryPage
-from receiptd.providers.china import china_days, day_text
 from receiptd.providers.sends import is_synthetic
 from receiptd.reconcile.schedule import Schedule
 from receiptd.reconcile.throttle import Throttle

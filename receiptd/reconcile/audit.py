@@ -13,11 +13,11 @@ from datetime import date, datetime, timedelta
 import msgspec
 from sqlalchemy import Connection
 
+from receiptd.china import SHANGHAI, china_day
 from receiptd.clock import Clock
 from receiptd.errors import SourceCancelled, SourceError, SourceUnavailable
 from receiptd.log import get_logger
 from receiptd.providers.base import DayCounts, QueryApi
-from receiptd.providers.china import SHANGHAI
 from receiptd.store import Store, audits
 from receiptd.store.audits import Audit, HeldCounts
 
@@ -200,11 +200,6 @@ def audit_days(now: datetime) -> list[date]:
     were over an hour ago."""
     today = china_day(now - _SETTLED_AFTER)
     return [today - timedelta(days=ago) for ago in range(1, _DAYS + 1)]
-
-
-def china_day(time: datetime) -> date:
-    """Return the day that an aware time is on in China."""
-    return time.astimezone(SHANGHAI).date()
 
 
 def _settled_at(day: date) -> datetime:

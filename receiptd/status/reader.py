@@ -8,12 +8,12 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
+from receiptd.china import china_day
 from receiptd.clock import Clock
 from receiptd.config import Settings
 from receiptd.model import Status as SmsStatus
-from receiptd.providers.china import SHANGHAI
 from receiptd.status.shape import Account, Counted, Database, Instance, Source, Status
-from receiptd.store import figures
+from receiptd.store import figures, journal
 from receiptd.store.figures import Planned, Progress, Tally
 from receiptd.store.leases import read_time
 from receiptd.store.lookups import bounds, ranges
@@ -87,7 +87,7 @@ class StatusReader:
             now = read_time(connection, self._clock)
             progress = figures.progress_rows(connection)
             waits = figures.last_waits(connection, _NEWEST_ROWS)
-            quarantine = figures.quarantined(connection)
+            quarantine = journal.by_reason(connection)
             audits = figures.audits_since(connection, _first_day(now))
             leases = figures.held_leases(connection, now)
         until = self._clock.monotonic() + self._budget_s
@@ -268,4 +268,4 @@ def _latest(times: Iterable[datetime | None]) -> datetime | None:
 
 
 def _first_day(now: datetime) -> date:
-    return now.astimezone(SHANGHAI).date() - timedelta(days=AUDIT_DAYS)
+    return china_day(now) - timedelta(days=AUDIT_DAYS)

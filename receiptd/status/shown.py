@@ -1,10 +1,11 @@
 """The status as plain data for JSON. The shape is documented in docs/explain-and-status.md."""
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
 
+from receiptd.clock import utc_text
 from receiptd.status.shape import Status
 from receiptd.store.figures import Audit
 
@@ -55,5 +56,5 @@ def _audit(audit: Audit) -> dict[str, Any]:
 
 def _value(value: object) -> object:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return utc_text(value)
     return value.isoformat() if isinstance(value, date) else value

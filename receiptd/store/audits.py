@@ -23,7 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from receiptd.model import OPEN, Status
+from receiptd.china import OFFSET
+from receiptd.model import FAILED_ID, OPEN, UNANSWERED_ID, Status
 from receiptd.store.ids import last_id_before
 from receiptd.store.pages import Reading
 from receiptd.store.schema import audits, receipts
@@ -33,7 +34,6 @@ STEP_IDS = 50_000
 # Rows that are made due in one transaction: some milliseconds of the writer's lock.
 STEP_ROWS = 1000
 
-_CHINA = timedelta(hours=8)  # ahead of UTC; no daylight saving since 1991
 _DAY = timedelta(days=1)
 # How long before its hand-over to the carrier an SMS may have been booked here: the provider may
 # hold it back over night.
@@ -44,8 +44,8 @@ _moment: ColumnElement[datetime] = func.coalesce(_row.sent_at, _row.submitted_at
 # About an unanswered send the first two are our own words, all others a provider's.
 _UNTOLD = (Status.AWAITED.value, Status.LOST.value)
 _COUNTED = and_(
-    ~_row.biz_id.like("failed:%"),
-    or_(~_row.biz_id.like("unanswered:%"), _row.status.not_in(_UNTOLD)),
+    ~_row.biz_id.like(f"{FAILED_ID}%"),
+    or_(~_row.biz_id.like(f"{UNANSWERED_ID}%"), _row.status.not_in(_UNTOLD)),
 )
 
 
@@ -160,7 +160,7 @@ def make_due(connection: Connection, provider: str, account: str, day: date, now
 
 
 def _bounds(day: date) -> tuple[datetime, datetime]:
-    begin = datetime(day.year, day.month, day.day, tzinfo=UTC) - _CHINA
+    begin = datetime(day.year, day.month, day.day, tzinfo=UTC) - OFFSET
     return begin, begin + _DAY
 
 

@@ -4,7 +4,6 @@ What has an index is counted whole. The rest is counted by ranges of ids (lookup
 the caller may stop when its time is up.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
@@ -12,16 +11,14 @@ import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    and_,
     case,
     func,
-    literal_column,
     null,
     select,
     text,
 )
 
-from receiptd.model import OPEN, Outcome, Status
+from receiptd.model import OPEN, Status
 from receiptd.store.lookups import Span
 from receiptd.store.schema import audits, journal, leases, metadata, progress, receipts
 from receiptd.store.types import UTC
@@ -119,20 +116,6 @@ def last_waits(connection: Connection, rows: int) -> dict[str, float]:
         if enqueued_at is not None and (known is None or known[0] <= received_at):
             waits[source] = received_at, (received_at - enqueued_at).total_seconds()
     return {source: seconds for source, (_, seconds) in waits.items()}
-
-
-def quarantined(connection: Connection) -> dict[str, int]:
-    """Return how many journal rows wait for a decision, by reason without its detail."""
-    # The second condition is spelled as in the partial index, or it is not used.
-    waiting = and_(
-        journal.c.outcome == Outcome.QUARANTINED.value,
-        journal.c.outcome != literal_column("'stored'"),
-    )
-    query = select(journal.c.reason, func.count()).where(waiting).group_by(journal.c.reason)
-    found: Counter[str] = Counter()
-    for reason, count in connection.execute(query):
-        found[(reason or "").partition(":")[0]] += count
-    return dict(found.most_common())
 
 
 def planned(

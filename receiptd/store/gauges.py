@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, case, func, literal_column, select
+from sqlalchemy import Connection, case, func, select
 
-from receiptd.model import Outcome
-from receiptd.store.schema import journal, outbox, receipts
+from receiptd.store import journal
+from receiptd.store.schema import outbox, receipts
 
 
 class OpenRows(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ def gauges(connection: Connection, now: datetime) -> Gauges:
             account: OpenRows(rows, int(overdue), oldest)
             for account, rows, overdue, oldest in found
         },
-        quarantined=_quarantined(connection),
+        quarantined=journal.by_reason(connection),
         notify_pending={
             endpoint: count
             for endpoint, count in connection.execute(
@@ -49,15 +49,3 @@ def gauges(connection: Connection, now: datetime) -> Gauges:
             )
         },
     )
-
-
-def _quarantined(connection: Connection) -> dict[str, int]:
-    # Spelled as in the partial index, or it is not used.
-    rare: ColumnElement[bool] = journal.c.outcome != literal_column("'stored'")
-    mine = journal.c.outcome == Outcome.QUARANTINED.value
-    query = select(journal.c.reason, func.count()).where(rare, mine).group_by(journal.c.reason)
-    counts: dict[str, int] = {}
-    for reason, count in connection.execute(query):
-        word = (reason or "").partition(":")[0]
-        counts[word] = counts.get(word, 0) + count
-    return counts

@@ -5,11 +5,11 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
-from receiptd.model import OPEN, Outcome
-from receiptd.store import rollups
-from receiptd.store.schema import audits, journal, progress, receipts
+from receiptd.model import OPEN
+from receiptd.store import journal, rollups
+from receiptd.store.schema import audits, progress, receipts
 
 # Open sends that are looked at one by one: 50 ms. Beyond, their hours are told from the roll-ups.
 GAPS_EXACT = 5000
@@ -90,15 +90,7 @@ def gaps(connection: Connection, now: datetime, window: timedelta) -> Gaps:
 
 def quarantine(connection: Connection) -> list[tuple[str, int]]:
     """Return how many rows wait for a decision, by reason without its detail, most first."""
-    # Spelled as in the partial index, or it is not used.
-    rare: ColumnElement[bool] = journal.c.outcome != literal_column("'stored'")
-    query = select(journal.c.reason, func.count()).where(
-        rare, journal.c.outcome == Outcome.QUARANTINED.value
-    )
-    counts: dict[str, int] = {}
-    for reason, count in connection.execute(query.group_by(journal.c.reason)):
-        word = (reason or "").partition(":")[0]
-        counts[word] = counts.get(word, 0) + count
+    counts = journal.by_reason(connection)
     return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_MOST_REASONS]
 
 

@@ -2,12 +2,12 @@
 that both leave.
 
 Everything in steps by id or by time, each a short transaction. The index on outcome and reason
-holds only what is not `stored`, and leads to the quarantine however large the journal is; its
-condition is spelled as there, or it is not used.
+holds only what is not `stored`, and leads to the quarantine however large the journal is.
 """
 
 from base64 import b64decode
 from binascii import Error as NotBase64
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -21,19 +21,16 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
-    literal_column,
     or_,
     select,
     update,
 )
 
 from receiptd.model import Entry, Kind, Notice, Outcome, Receipt
-from receiptd.store.schema import journal
+from receiptd.store.schema import NOT_STORED, journal
 
 row = journal.c
-_QUARANTINED = and_(
-    row.outcome == Outcome.QUARANTINED.value, row.outcome != literal_column("'stored'")
-)
+_QUARANTINED = and_(row.outcome == Outcome.QUARANTINED.value, NOT_STORED)
 _LONGEST_REASON: int = row.reason.type.length  # type: ignore[attr-defined] # a TypeDecorator's own
 # Between a reason and what became of it: `bad_field:err_code|dropped:a test message`.
 _DROPPED = "|dropped:"
@@ -138,6 +135,15 @@ def count(connection: Connection, selection: Selection, *, quarantined: bool, mo
         query = _quarantined(selection, row.id)
     counted = select(func.count()).select_from(query.limit(most).subquery())
     return connection.execute(counted).scalar_one()
+
+
+def by_reason(connection: Connection) -> dict[str, int]:
+    """Return how many rows wait for a decision, by reason without its detail, the most first."""
+    query = select(row.reason, func.count()).where(_QUARANTINED).group_by(row.reason)
+    found: Counter[str] = Counter()
+    for reason, rows in connection.execute(query):
+        found[(reason or "").partition(":")[0]] += rows
+    return dict(found.most_common())
 
 
 def groups(connection: Connection, selection: Selection) -> list[Group]:

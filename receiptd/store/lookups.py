@@ -18,14 +18,13 @@ from sqlalchemy import (
     Table,
     and_,
     func,
-    literal_column,
     or_,
     select,
 )
 
 from receiptd.clock import Clock
 from receiptd.model import ErrClass, Kind, Origin, Outcome, Status
-from receiptd.store.schema import journal, receipts, uplinks
+from receiptd.store.schema import NOT_STORED, journal, receipts, uplinks
 
 Span: TypeAlias = tuple[int, int]  # ids, both included
 
@@ -223,9 +222,7 @@ def quarantined_with(
 
     Looks into the newest 2,000 bodies at most: a quarantine that is larger is another matter.
     """
-    # Spelled as in the partial index, or it is not used.
-    rare: ColumnElement[bool] = journal.c.outcome != literal_column("'stored'")
-    some = select(journal.c.id).where(rare).order_by(journal.c.id.desc())
+    some = select(journal.c.id).where(NOT_STORED).order_by(journal.c.id.desc())
     newest = some.limit(_QUARANTINE_MOST).subquery()
     known = and_(journal.c.biz_id.in_(sorted(biz_ids)), journal.c.phone.in_(sorted(phones)))
     mine = or_(journal.c.body.contains(text, autoescape=True), known)

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from receiptd.model import OPEN, Entry
+from receiptd.model import FAILED_ID, OPEN, UNANSWERED_ID, Entry
 from receiptd.store.merge import Key
 from receiptd.store.schema import receipts as table
 from receiptd.store.types import UTC
@@ -188,8 +188,8 @@ def find_sent(connection: Connection, asked: Sequence[Due]) -> dict[Key, str]:
             row.out_id.in_({one.out_id for one in some}),
             row.phone.in_({one.phone for one in some}),
             row.created_at >= since,
-            ~row.biz_id.like("unanswered:%"),
-            ~row.biz_id.like("failed:%"),
+            ~row.biz_id.like(f"{UNANSWERED_ID}%"),
+            ~row.biz_id.like(f"{FAILED_ID}%"),
         )
         ids = {
             (one.out_id, one.phone, one.provider, one.account): one.biz_id

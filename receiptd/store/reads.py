@@ -2,10 +2,10 @@
 
 from typing import TypedDict
 
-from sqlalchemy import ColumnElement, Connection, func, literal_column, select
+from sqlalchemy import Connection, func, select
 
 from receiptd.model import Outcome
-from receiptd.store.schema import journal, receipts, uplinks
+from receiptd.store.schema import NOT_STORED, journal, receipts, uplinks
 
 
 class Counts(TypedDict):
@@ -25,9 +25,7 @@ def counts(connection: Connection) -> Counts:
     total = connection.scalar(select(func.count()).select_from(journal)) or 0
     outcomes: dict[str, int] = {}
     quarantined: dict[str, int] = {}
-    # Spelled as in the partial index, or it is not used.
-    rare: ColumnElement[bool] = journal.c.outcome != literal_column("'stored'")
-    query = select(journal.c.outcome, journal.c.reason, func.count()).where(rare)
+    query = select(journal.c.outcome, journal.c.reason, func.count()).where(NOT_STORED)
     for outcome, reason, count in connection.execute(
         query.group_by(journal.c.outcome, journal.c.reason)
     ):

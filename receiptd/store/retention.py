@@ -16,7 +16,6 @@ from sqlalchemy import (
     Table,
     delete,
     func,
-    literal_column,
     select,
 )
 
@@ -24,7 +23,7 @@ from receiptd.clock import Clock
 from receiptd.model import Outcome
 from receiptd.store.ids import last_id_before
 from receiptd.store.leases import Transaction, read_time
-from receiptd.store.schema import journal, progress, receipts
+from receiptd.store.schema import NOT_STORED, journal, progress, receipts
 
 # Rows per transaction: some milliseconds of the writer's lock, and no longer log than a batch's.
 STEP_ROWS = 1000
@@ -97,7 +96,7 @@ class Retention:
                 return 0
             rows = select(func.count()).where(
                 journal.c.outcome == Outcome.QUARANTINED.value,
-                journal.c.outcome != literal_column("'stored'"),  # names the partial index
+                NOT_STORED,
                 journal.c.received_at < cutoff,
             )
             return connection.execute(rows).scalar_one()

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Date,
     Index,
     Integer,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     false,
+    literal_column,
     text,
 )
 
@@ -88,7 +90,7 @@ journal = Table(
     # Replay and retention go by time; the rows come in that order, so it only ever appends.
     Index(None, "received_at"),
     # The quarantine is listed by reason, and the outcomes are counted; nearly all rows are `stored`
-    # and not in it.
+    # and not in it. `NOT_STORED` below names it.
     Index(
         None,
         "outcome",
@@ -97,6 +99,9 @@ journal = Table(
         postgresql_where=text("outcome <> 'stored'"),
     ),
 )
+
+# Spelled as in the partial index over it, with the word in the SQL, or that is not used.
+NOT_STORED: ColumnElement[bool] = journal.c.outcome != literal_column("'stored'")
 
 uplinks = Table(
     "uplinks",

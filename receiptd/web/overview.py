@@ -8,12 +8,12 @@ from typing import Protocol
 import msgspec
 from sqlalchemy import Connection
 
+from receiptd.china import OFFSET, china_day
 from receiptd.model import Status
 from receiptd.store import glance, rollup_blocks, rollups
 from receiptd.store.glance import Difference, Gaps, Progress
 from receiptd.store.rollup_blocks import Freshness
 from receiptd.store.rollups import Total
-from receiptd.web.words import CHINA
 
 # A process tells of each source every 5 s; a minute and a half is a restart that took its time.
 SILENT_AFTER = timedelta(seconds=90)
@@ -185,7 +185,7 @@ def overview(
         told = glance.sources(connection, now - SILENT_AFTER)
         gaps = glance.gaps(connection, now, known.window)
         quarantine = glance.quarantine(connection)
-        differences = glance.differences(connection, (now + CHINA).date())
+        differences = glance.differences(connection, china_day(now))
         freshness = rollup_blocks.freshness(connection)
     places = _places(period, begins, by_hour)
     deadlines, oldest_left = _deadlines(gaps, account, now, known.window)
@@ -214,7 +214,7 @@ def overview(
 def _begins(period: Period, now: datetime) -> list[datetime]:
     """Return where the places begin, the last of them the one that `now` is in. Steps are counted
     from a midnight of China."""
-    day = (now + CHINA).replace(hour=0, minute=0, second=0, microsecond=0) - CHINA
+    day = (now + OFFSET).replace(hour=0, minute=0, second=0, microsecond=0) - OFFSET
     last = day + (now - day) // period.step * period.step
     return [last - place * period.step for place in reversed(range(period.places))]
 
@@ -228,7 +228,7 @@ def _places(period: Period, begins: list[datetime], totals: list[Total]) -> list
 
 
 def _label(period: Period, at: datetime) -> str:
-    local = at + CHINA
+    local = at + OFFSET
     steps = (local - datetime(1970, 1, 1, tzinfo=UTC)) // period.step
     return local.strftime(period.label) if steps % period.label_every == 0 else ""
 

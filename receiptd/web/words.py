@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from receiptd.china import OFFSET
+
 LANGUAGES = ("en", "zh")
 
 # What the providers count days by, and what their consoles show; no daylight saving since 1991.
-CHINA = timedelta(hours=8)
 
 WORDS: Mapping[str, tuple[str, str]] = {
     "title": ("SMS delivery", "短信送达"),
@@ -329,7 +330,7 @@ class Language:
 
     def time(self, at: datetime, *, seconds: bool = False) -> str:
         """Return a time of China, without its zone."""
-        return (at + CHINA).strftime("%m-%d %H:%M:%S" if seconds else "%m-%d %H:%M")
+        return (at + OFFSET).strftime("%m-%d %H:%M:%S" if seconds else "%m-%d %H:%M")
 
     def _length(self, value: float, place: int) -> str:
         unit = _UNITS[self.code][place]

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from receiptd.china import china_days
 from receiptd.clock import SystemClock
 from receiptd.model import Origin, Receipt, Status
 from receiptd.phone import to_e164
-from receiptd.providers.china import china_days
 from receiptd.sandbox import Sandbox, Scenario
 from receiptd.sandbox.configuration import config_toml
 from receiptd.sandbox.oddities import Oddities

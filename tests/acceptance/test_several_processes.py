@@ -83,6 +83,8 @@ def test_four_processes_share_the_work_while_one_is_killed_every_two_seconds(san
             victim.kill()
             victim.start()
         await_empty(sandbox)
+        # A signal before its handlers are set ends the last one at once.
+        eventually(lambda: all(daemon.has_started for daemon in crew), 30, "four daemons")
         codes = [daemon.stop()[0] for daemon in crew]
 
     assert codes == [0, 0, 0, 0]

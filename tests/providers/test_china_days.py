@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from receiptd.providers.china import china_days, china_text, day_text
+from receiptd.china import china_days, china_text, day_text
 
 SIXTH, SEVENTH, EIGHTH = (date(2024, 5, day) for day in (6, 7, 8))
 

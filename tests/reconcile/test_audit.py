@@ -12,11 +12,12 @@ import msgspec
 import pytest
 from sqlalchemy import delete
 
+from receiptd.china import china_day
 from receiptd.errors import SourceRefused, SourceUnavailable
 from receiptd.model import Origin, Receipt, Status
 from receiptd.phone import to_e164
 from receiptd.providers.base import QueryApi
-from receiptd.reconcile.audit import Auditor, audit_days, china_day
+from receiptd.reconcile.audit import Auditor, audit_days
 from receiptd.sandbox import Fault, Scenario
 from receiptd.sandbox.oddities import Oddities
 from receiptd.sandbox.scenario import Fate

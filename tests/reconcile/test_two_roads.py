@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from receiptd import assembly
+from receiptd.china import china_days
 from receiptd.config.loading import load
 from receiptd.model import Entry, Envelope, Kind, Outcome
 from receiptd.phone import to_e164
 from receiptd.pipeline import Pipeline
 from receiptd.providers.base import Asked
-from receiptd.providers.china import china_days
 from receiptd.sandbox import Scenario
 from receiptd.sandbox.configuration import config_toml
 from tests.databases import databases, fresh_url

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 
 from receiptd import log
+from receiptd.china import china_days, china_text, day_text
 from receiptd.cli import main as command
 from receiptd.clock import ManualClock
 from receiptd.model import Entry, Kind, Origin, Outcome, Receipt
@@ -22,7 +23,6 @@ from receiptd.providers.aliyun import PROVIDER as ALIYUN
 from receiptd.providers.aliyun.rpc import RpcAnswer
 from receiptd.providers.aliyun.token import TokenCredentials
 from receiptd.providers.base import Context, Normalizer
-from receiptd.providers.china import china_days, china_text, day_text
 from receiptd.providers.fields import china_time
 from receiptd.providers.jushita import PROVIDER as JUSHITA
 from receiptd.store import open_store

@@ -9,6 +9,7 @@ from enum import Enum
 
 import msgspec
 
+from receiptd.china import SHANGHAI, china_text
 from receiptd.clock import ManualClock
 from receiptd.errors import SourceRefused
 from receiptd.model import (
@@ -22,7 +23,6 @@ from receiptd.model import (
 )
 from receiptd.providers.aliyun.rpc import RpcAnswer
 from receiptd.providers.base import Asked, DayCounts, Found, QueryPage
-from receiptd.providers.china import SHANGHAI, china_text
 from receiptd.pullers.base import AckResult
 from receiptd.store.merge import Key
 from tests.fakes import FakePuller, FakeQueue

@@ -6,7 +6,7 @@ from sqlalchemy import insert
 
 from receiptd.clock import ManualClock
 from receiptd.model import Origin, Outcome, Receipt, Status
-from receiptd.store import Store, figures
+from receiptd.store import Store, figures, journal
 from receiptd.store.leases import read_time
 from receiptd.store.schema import audits
 from receiptd.tally import Counts
@@ -67,7 +67,7 @@ def test_the_quarantine_is_counted_by_reason_without_its_detail(store: Store) ->
     store.save([entry(None, reason="not_json", outcome=Outcome.DROPPED), entry(receipt())])
 
     with store.reading() as connection:
-        assert figures.quarantined(connection) == {"bad_field": 2, "not_json": 1}
+        assert journal.by_reason(connection) == {"bad_field": 2, "not_json": 1}
 
 
 def test_planned_sends_are_counted_with_what_is_overdue_and_due(store: Store) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Protocol
 
+from receiptd.china import day_text
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.model import Credentials, Origin
 from receiptd.providers.aliyun.rpc import RpcAnswer, RpcClient
 from receiptd.providers.answers import unreadable_list
 from receiptd.providers.base import Asked, Context, DayCounts, QueryPage
-from receiptd.providers.china import day_text
 from receiptd.providers.details import ALIYUN, read_rows
 from receiptd.providers.matching import askable, choose
 from receiptd.providers.sends import is_synthetic, told

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Protocol
 
+from receiptd.china import day_text
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.model import Origin
 from receiptd.providers.answers import unreadable_list
 from receiptd.providers.base import Asked, Context, DayCounts, QueryPage
-from receiptd.providers.china import day_text
 from receiptd.providers.details import JUSHITA, read_rows
 from receiptd.providers.jushita.top import open_client
 from receiptd.providers.matching import askable, choose

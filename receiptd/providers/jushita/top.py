@@ -9,12 +9,12 @@ import hmac
 from collections.abc import Collection, Mapping
 from urllib.parse import quote_plus, urlsplit
 
+from receiptd.china import china_text
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings
 from receiptd.errors import InvalidEnvelope, SourceError, SourceRefused, SourceUnavailable
 from receiptd.model import Credentials
 from receiptd.providers.answers import bad_answer, clock_skew, shown_code, shown_request_id
-from receiptd.providers.china import china_text
 from receiptd.providers.decode import parse_object
 from receiptd.providers.http import Answer, HttpClient
 from receiptd.providers.refusals import find

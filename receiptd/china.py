@@ -2,19 +2,24 @@
 
 from datetime import date, datetime, timedelta, timezone
 
-# No daylight saving since 1991: wire-formats 1.3.
-SHANGHAI = timezone(timedelta(hours=8), "Asia/Shanghai")
+# Ahead of UTC. No daylight saving since 1991: wire-formats 1.3.
+OFFSET = timedelta(hours=8)
+SHANGHAI = timezone(OFFSET, "Asia/Shanghai")
 
 # A provider books a send on the day it handed it to the carrier; the sender's clock may be off.
 _MIDNIGHT = timedelta(minutes=15)
 
 
+def china_day(time: datetime) -> date:
+    """Return the day that an aware time is on in China."""
+    return time.astimezone(SHANGHAI).date()
+
+
 def china_days(submitted_at: datetime) -> tuple[date, ...]:
     """Return the China days on which a send may be booked, the likeliest first: its own, and the
     neighbour within 15 minutes of midnight. `submitted_at` is aware."""
-    own = submitted_at.astimezone(SHANGHAI).date()
-    around = (submitted_at - _MIDNIGHT, submitted_at + _MIDNIGHT)
-    return tuple(dict.fromkeys([own, *(time.astimezone(SHANGHAI).date() for time in around)]))
+    around = (submitted_at, submitted_at - _MIDNIGHT, submitted_at + _MIDNIGHT)
+    return tuple(dict.fromkeys(map(china_day, around)))
 
 
 def china_text(time: datetime) -> str:
