@@ -3,7 +3,6 @@ and is audited like those that ship with receiptd."""
 
 import importlib
 import json
-import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,10 +29,10 @@ from receiptd.reconcile.runner import Reconciler
 from receiptd.reconcile.schedule import Schedule
 from receiptd.store import Store
 from tests.databases import ask
+from tests.plugin_page import install
 from tests.providers.loopback import Loopback, Peer
 from tests.store.store_samples import Database
 
-PAGE = Path(__file__).parent.parent / "docs" / "adding-a-provider.md"
 NOON = datetime(2026, 5, 6, 4, tzinfo=UTC)  # in China
 DAY = date(2026, 5, 6)
 PHONES = {"PhoneNumberSet": ["+8613900000011", "13900000012"], "SignName": "示例"}
@@ -53,14 +52,7 @@ def row(sid: str, mobile: str, status: str = "SUCCESS") -> dict[str, str]:
 @pytest.fixture
 def tencent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The page's package, installed."""
-    info = tmp_path / "receiptd_tencent-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: receiptd-tencent\nVersion: 1.0\n")
-    [declared] = re.findall(r'^(tencent = ".*")$', PAGE.read_text(), re.MULTILINE)
-    point = declared.replace('"', "")
-    (info / "entry_points.txt").write_text(f"[receiptd.providers]\n{point}\n")
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (tmp_path / "receiptd_tencent.py").write_text("\n\n".join(blocks))
+    install(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield importlib.import_module("receiptd_tencent")
     del sys.modules["receiptd_tencent"]

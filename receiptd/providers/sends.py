@@ -188,5 +188,7 @@ def parsed(value: str) -> object:
 
 
 def _number(value: object, key: str, international: bool) -> str:
-    number = required({key: value}, key, PHONE_MAX)
-    return to_e164(number.strip(), international=international)
+    number = required({key: value}, key, PHONE_MAX).strip()
+    if not number:
+        raise InvalidEnvelope(Reason.MISSING_FIELD, key)
+    return to_e164(number, international=international)

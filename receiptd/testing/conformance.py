@@ -1,4 +1,4 @@
-"""The suite that every puller passes, built in or third-party.
+"""The suite that every puller passes by itself, built in or third-party; delivery.py has the other.
 
 Write a harness for your transport and subclass the suite in a test module of yours:
 
@@ -141,6 +141,17 @@ class PullerConformance:
         assert abandoned
         assert set(seen) == set(bodies)
         assert harness.depth() == 0
+
+    def test_a_pull_acks_nothing_and_neither_does_close(self, harness: Harness) -> None:
+        harness.publish(_bodies(BATCH_SIZE))
+        puller = harness.open()
+
+        pulled = puller.pull(BATCH_SIZE, 0)
+        left = harness.depth()
+        puller.close()
+
+        assert pulled
+        assert (left, harness.depth()) == (BATCH_SIZE, BATCH_SIZE)
 
     def test_an_envelope_that_was_not_acked_comes_again_with_a_higher_count(
         self, harness: Harness

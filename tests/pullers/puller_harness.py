@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -16,6 +17,7 @@ from receiptd.pullers.broker import Limits
 from receiptd.pullers.mns import MnsPuller
 from receiptd.pullers.rocketmq import RocketMqPuller
 from receiptd.sandbox import Fault, ManualClock, Sandbox
+from tests.chaos_proxy import ChaosProxy
 
 QUEUE = "Alicom-Queue-1092397003988387-SmsReport"
 TOPIC = "jst-sms-report"
@@ -70,12 +72,29 @@ def trust_the_authority(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 class SandboxHarness:
-    """What the conformance suite needs, over the sandbox on virtual time."""
+    """What the conformance suites need, over the sandbox on virtual time. To be cut, it needs a
+    proxy in front of it."""
 
     hidden_s = 30.0
+    _IN_ITS_HEAD = 100  # bytes of an answer, or of its TLS record
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, proxy: ChaosProxy | None = None) -> None:
         self.sandbox = sandbox
+        self.proxy = proxy
+
+    @property
+    def url(self) -> str:
+        if self.proxy is None:
+            return self.sandbox.url
+        return f"{urlsplit(self.sandbox.url).scheme}://127.0.0.1:{self.proxy.port}"
+
+    def cut(self) -> None:
+        assert self.proxy is not None
+        self.proxy.reset()
+
+    def cut_next_answer(self) -> None:
+        assert self.proxy is not None
+        self.proxy.limit(self._IN_ITS_HEAD)
 
     def expire(self) -> None:
         assert isinstance(self.sandbox.clock, ManualClock)
@@ -94,7 +113,7 @@ class MnsHarness(SandboxHarness):
         return self.sandbox.queue("SmsReport")
 
     def open(self) -> Puller:
-        return MnsPuller("sms", self.sandbox.url, self.queue, KeyRing(), SystemClock())
+        return MnsPuller("sms", self.url, self.queue, KeyRing(), SystemClock())
 
     def publish(self, bodies: Sequence[bytes]) -> None:
         for body in bodies:
@@ -111,9 +130,7 @@ class RocketMqHarness(SandboxHarness):
     hidden_s = 300.0
 
     def open(self) -> Puller:
-        return RocketMqPuller(
-            "shop", self.sandbox.url, self.sandbox.topic, GROUP, KeyRing(), SystemClock()
-        )
+        return RocketMqPuller("shop", self.url, self.sandbox.topic, GROUP, KeyRing(), SystemClock())
 
     def publish(self, bodies: Sequence[bytes]) -> None:
         for body in bodies:
