@@ -154,6 +154,7 @@ class Metrics:
         self._commit_seconds = Histogram(_COMMIT_S)
         self._commit_rows = Histogram(_BATCH_ROWS)
         self._figures: Figures | None = None
+        self._is_database_up: bool | None = None
         self.sources: Sequence[Watched] = ()
 
     def committed(self, seconds: float, batches: int, entries: int) -> None:
@@ -176,6 +177,10 @@ class Metrics:
     def learned(self, figures: Figures) -> None:
         """Take what the database said last."""
         self._figures = figures
+
+    def saw_database(self, is_up: bool | None) -> None:
+        """Take whether the database takes and gives rows; None: nobody has asked it yet."""
+        self._is_database_up = is_up
 
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format."""
@@ -280,6 +285,10 @@ class Metrics:
         yield from (queries, lost)
 
     def _of_database(self, gauge: "_Gauges") -> "Iterator[Metric]":
+        up = gauge("database_up", "Whether the database takes and gives rows")
+        if self._is_database_up is not None:
+            up.add_metric([], self._is_database_up)
+        yield up
         figures = self._figures
         if figures is None:
             return

@@ -36,6 +36,9 @@ NAMES = {
     "receiptd_reconcile_queries_total",
     "receiptd_notify_pending",
     "receiptd_build_info",
+    # not in it, and as public
+    "receiptd_source_up",
+    "receiptd_database_up",
 }
 
 
@@ -83,6 +86,7 @@ def metrics(clock):
     metrics.queried("main", "answered")
     metrics.lost("main", 3)
     metrics.committed(0.004, 2, 32)
+    metrics.saw_database(True)
     oldest = clock.now() - timedelta(days=29)
     metrics.learned(Gauges({"main": OpenRows(7, 4, oldest)}, {"not_json": 2}, {"app": 1}))
     return metrics
@@ -159,6 +163,16 @@ def test_a_result_that_is_on_no_list_is_a_bug(metrics):
     with pytest.raises(ValueError, match="none of answered"):
         metrics.queried("main", "200 OK")
     assert len(QUERY_RESULTS) == 7
+
+
+def test_a_database_is_up_or_away_or_nobody_knows_yet(metrics):
+    key = ("receiptd_database_up",)
+
+    assert samples(metrics)[key] == 1
+    metrics.saw_database(False)
+    assert samples(metrics)[key] == 0
+    metrics.saw_database(None)
+    assert key not in samples(metrics)
 
 
 def test_before_anything_was_learned_there_is_still_an_answer(clock):

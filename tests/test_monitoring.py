@@ -72,6 +72,7 @@ def scrape() -> dict[str, dict[str, set[str]]]:
     for result in QUERY_RESULTS:
         metrics.queried("m", result)
     metrics.lost("m", 1)
+    metrics.saw_database(True)
     metrics.learned(Gauges({"m": OpenRows(1, 1, clock.now())}, {"not_json": 1}, {"app": 1}))
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(metrics.text().decode()):

@@ -164,6 +164,14 @@ class Sandbox:
         """Return the full name of the queue of a message type."""
         return f"{self._prefix}{message_type}"
 
+    def create_queue(self, name: str) -> None:
+        """Make an MNS queue beside those of the message types, unless it is there."""
+        self._world.create_queue(name)
+
+    def create_topic(self, name: str) -> None:
+        """Make a RocketMQ topic beside the first one, unless it is there."""
+        self._world.create_topic(name)
+
     def send_mns(
         self, queue: str, body: bytes | str, encode: bool = True, *, delay_s: float = 0
     ) -> str:

@@ -109,6 +109,12 @@ class Health:
             ready=not reason, reason=reason, database=database, sources=sources, stuck=stuck
         )
 
+    def is_database_up(self, refusal: str = "") -> bool | None:
+        """Return whether the database takes and gives rows, `refusal` as for `report`; None at the
+        start, until it has answered or failed."""
+        is_up = self._database(refusal).ready
+        return is_up if self.is_serving or not is_up else None
+
     def _source(self, source: SourceView, stuck: Sequence[str]) -> Part:
         counts = source.counts()
         expires_at = source.token_expires_at

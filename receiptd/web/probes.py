@@ -43,6 +43,10 @@ def routes(parts: Parts) -> list[Route]:
     async def metrics(request: Request) -> Response:
         if parts.health.is_serving:
             figures.renew()
+        # The figures are minutes old if it hangs, and say nothing of it: it is asked, as /readyz
+        # does, and waited for two seconds at most.
+        refusal = await database.refusal() if parts.health.is_serving else ""
+        parts.metrics.saw_database(parts.health.is_database_up(refusal))
         # A millisecond or two of work, in a thread: the loop has others to serve.
         return Response(
             await scribe.run(parts.metrics.text), headers={"content-type": CONTENT_TYPE}
@@ -114,7 +118,7 @@ class FigureReader:
         try:
             await self._parts.pool.run(self._select)
         except (Busy, StoreError):
-            return  # the last ones stand; /readyz tells of the database
+            return  # the last ones stand; `receiptd_database_up` and /readyz tell of the database
         took_s = self._parts.clock.monotonic() - began_at
         self._next_at = began_at + max(_FIGURES_EVERY_S, took_s / _FIGURES_SHARE)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,6 +60,8 @@ class Shell:
             refusal = Failure(400, "bad_request", "the database refuses a value", "correct it")
         except StoreError:
             refusal = busy("the database is away")
+        except ClientDisconnect:
+            return  # in the middle of its body: nobody is left to be answered
         except Exception:
             _log.error("http.failed", method=scope["method"], exc_info=True)
             refusal = Failure(500, "bug", "receiptd failed at this", "its log says where")

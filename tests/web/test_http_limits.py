@@ -1,6 +1,7 @@
 """What a connection may cost: slow, huge and malformed requests end, and others go on."""
 
 import asyncio
+import socket
 import threading
 from contextlib import suppress
 
@@ -10,7 +11,8 @@ from receiptd.web import server as web_server
 from receiptd.web import shell
 from receiptd.web.work import Busy, Pool
 from tests.acceptance.process import eventually
-from tests.web.http_harness import own, read_all
+from tests.row_counts import by_status
+from tests.web.http_harness import SECRET, own, read_all
 
 HEAD = b"POST /v1/sends HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
@@ -115,6 +117,17 @@ def test_a_bug_is_answered_logged_and_survived(server, monkeypatch, capfd):
     assert server.get("/livez").status == 200
 
 
+def test_a_caller_that_leaves_in_the_middle_of_its_body_is_no_bug(server, capfd):
+    head = b"POST /push/pushed/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n"
+    with server.connect() as caller:
+        caller.sendall(head % SECRET.encode() + b"[")
+        caller.shutdown(socket.SHUT_WR)
+        assert read_all(caller) == b""
+
+    assert server.get("/livez").status == 200
+    assert '"http.failed"' not in capfd.readouterr().err
+
+
 def test_a_person_gets_an_error_as_a_page(server):
     answer = server.get("/nothing", Accept="text/html")
 
@@ -164,4 +177,4 @@ def test_what_is_written_over_http_is_not_lost_by_a_stop(server):
     server.http.begin_stop()
     server.http.wait_stopped()
 
-    assert server.store.counts()["receipts"] == {"awaited": 1}
+    assert by_status(server.store) == {"awaited": 1}

@@ -172,17 +172,59 @@ def test_a_database_that_hangs_is_seen_and_holds_nobody_up(server, monkeypatch):
     assert answers == ["database: it does not answer in time"] * 2
 
 
+def told(server):
+    """Return each value of /metrics by its name and labels."""
+    lines = server.get("/metrics").body.decode().splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
 def test_metrics_hold_what_the_database_knows_once_it_was_asked(server):
     server.record(own(1), own(2, submitted_at="2020-01-01T00:00:00Z"))
 
-    def told() -> dict[str, str]:
-        lines = server.get("/metrics").body.decode().splitlines()
-        return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-
-    eventually(lambda: 'receiptd_awaited{account="main"}' in told(), 10)
-    found = told()
+    eventually(lambda: 'receiptd_awaited{account="main"}' in told(server), 10)
+    found = told(server)
     assert found['receiptd_awaited{account="main"}'] == "2.0"
     assert float(found['receiptd_hours_to_loss{account="main"}']) < 0
+
+
+def test_metrics_say_that_the_database_is_away_though_nobody_wants_to_store(url):
+    clock = ManualClock()
+    with running(url, clock=clock) as server:
+        well = told(server)["receiptd_database_up"]
+        server.store.close()
+        clock.advance(60)
+        away = told(server)["receiptd_database_up"]
+
+    assert (well, away) == ("1.0", "0.0")
+
+
+def test_metrics_say_that_nothing_can_be_stored_though_the_database_can_be_read(server):
+    with server.gate.attempt(threading.Event()) as attempt:
+        attempt.failed()
+
+    assert told(server)["receiptd_database_up"] == "0.0"
+
+
+def test_metrics_are_told_while_the_database_hangs(server, monkeypatch):
+    monkeypatch.setattr(probes, "_LIMIT_S", 0.1)
+    hanging = threading.Event()
+    with running(str(server.store._url)) as other:
+        monkeypatch.setattr(probes.DatabaseProbe, "_select", lambda self: hanging.wait(20))
+        found = told(other)["receiptd_database_up"]
+        hanging.set()
+
+    assert found == "0.0"
+
+
+def test_at_the_start_a_database_is_away_once_it_has_failed_and_not_known_before(health, clock):
+    health.is_serving = False
+    unknown = health.is_database_up()
+    with health._store_gate.attempt(threading.Event()) as attempt:
+        attempt.failed()
+    clock.advance(1)
+
+    assert unknown is None
+    assert health.is_database_up() is False
 
 
 def test_a_tally_is_what_the_figures_of_a_source_need(server):
