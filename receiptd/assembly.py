@@ -8,10 +8,10 @@ import msgspec
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings, Settings, SourceSettings
 from receiptd.errors import ConfigError, Problem
-from receiptd.model import CredentialsSource, Origin
-from receiptd.plugins import find_provider, find_puller
-from receiptd.providers.base import Context, Normalizer, Provider, QueryApi
-from receiptd.pullers.base import PullerKind
+from receiptd.model import CredentialsSource
+from receiptd.plugins import find_normalizer, find_provider, find_puller
+from receiptd.providers.base import Context, Normalizer, Provider, QueryApi, message_type_of
+from receiptd.pullers.base import PullerKind, origin_of
 
 
 class SourcePlan(msgspec.Struct, frozen=True):
@@ -50,11 +50,11 @@ def plan(settings: Settings, clock: Clock) -> list[SourcePlan]:
         provider = providers.get(source.account)
         if kind is None or provider is None:
             continue
-        message_type = source.message_type or provider.default_message_type or ""
-        normalize = provider.normalizers.get(message_type)
+        place = f"sources.{name}.message_type"
+        normalize = find_normalizer(provider, source.message_type, place, problems)
         if normalize is None:
-            problems.append(_unknown_message_type(name, source, provider))
             continue
+        message_type = message_type_of(provider, source.message_type)
         key = (source.account, source.credentials, message_type)
         if key not in shared:
             shared[key] = provider.credentials(account, source.credentials, message_type, clock)
@@ -67,7 +67,7 @@ def plan(settings: Settings, clock: Clock) -> list[SourcePlan]:
                 context=Context(
                     provider=provider.name,
                     account=source.account,
-                    origin=getattr(kind, "origin", Origin.QUEUE),
+                    origin=origin_of(kind),
                 ),
                 normalize=normalize,
                 credentials=shared[key],
@@ -136,12 +136,3 @@ def _wrong_receipts_accounts(
                 value=repr(other),
                 cure=f"one of: {', '.join(fitting)}" if fitting else f"configure one of {wanted}",
             )
-
-
-def _unknown_message_type(name: str, source: SourceSettings, provider: Provider) -> Problem:
-    return Problem(
-        place=f"sources.{name}.message_type",
-        rule=f"must be a message type of the provider {provider.name}",
-        value=source.message_type,
-        cure="one of: " + ", ".join(sorted(provider.normalizers)),
-    )

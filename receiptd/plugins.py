@@ -5,9 +5,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 from receiptd.errors import Problem
+from receiptd.providers.base import Normalizer, Provider, message_type_of
 
 if TYPE_CHECKING:
-    from receiptd.providers.base import Provider
     from receiptd.pullers.base import PullerKind
 
 PULLERS = "receiptd.pullers"
@@ -47,10 +47,24 @@ def find_puller(name: str, place: str, problems: list[Problem]) -> "PullerKind |
     return cast("PullerKind | None", _find(PULLERS, name, place, problems))
 
 
-def find_provider(name: str, place: str, problems: list[Problem]) -> "Provider | None":
+def find_provider(name: str, place: str, problems: list[Problem]) -> Provider | None:
     """Return the provider called `name`; None if it is unknown or broken, which is then added to
     `problems` for the key at `place`."""
     return cast("Provider | None", _find(PROVIDERS, name, place, problems))
+
+
+def find_normalizer(
+    provider: Provider, configured: str, place: str, problems: list[Problem]
+) -> Normalizer | None:
+    """Return what reads the messages of a source with this message type, "" for the provider's
+    default; None if it has no such type, which is then added to `problems` for the key at
+    `place`."""
+    normalize = provider.normalizers.get(message_type_of(provider, configured))
+    if normalize is None:
+        rule = f"must be a message type of the provider {provider.name}"
+        cure = "one of: " + ", ".join(sorted(provider.normalizers))
+        problems.append(Problem(place, rule, value=configured, cure=cure))
+    return normalize
 
 
 def unknown_names(values: Mapping[str, Any]) -> list[Problem]:

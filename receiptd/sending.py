@@ -5,7 +5,6 @@ call, a kill -9 or a timeout too, what may have been sent is in the ledger, unde
 reconciliation finds it.
 """
 
-import re
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from receiptd.config import Settings
 from receiptd.errors import ConfigError, Problem, SourceError, StoreError, StoreUnavailable
 from receiptd.ledger import Ledger, Send, UnreadableSend
 from receiptd.model import OPEN, Receipt, Status
-from receiptd.providers.base import InvalidSend, Provider, SendApi, SendOrder
+from receiptd.providers.base import InvalidSend, Provider, Refusal, SendApi, SendOrder, Wordy
 from receiptd.providers.sends import is_synthetic
 from receiptd.store import Store, following
 from receiptd.store.following import SentRow
@@ -34,17 +33,6 @@ _WAIT_CURE = (
 _LOOK_S = 0.2  # between two looks at rows that are waited for
 # Codes of SourceError for a call that ended before a byte of it was written.
 _BEFORE_WRITING = frozenset({"unreachable", "untrusted_certificate"})
-# "code message" of a refusal of who we are, and not of what we send. Aliyun's codes have details
-# behind a dot. Jushita's: no permission, signature, session, app key, the clock. Polyv publishes
-# the code for an unknown app_id only; the others say it in words.
-_ABOUT_CREDENTIALS = {
-    "aliyun": re.compile(
-        r"(SignatureDoesNotMatch|IncompleteSignature|InvalidAccessKeyId|InvalidSecurityToken"
-        r"|InvalidTimeStamp|Forbidden|NoPermission|isp\.RAM_PERMISSION_DENY)(\.\S*)? "
-    ),
-    "jushita": re.compile(r"(1[12]|2[4-9]|3[01]|isp\.RAM_PERMISSION_DENY) "),
-    "polyv": re.compile(r"20001 |.*\b(signature|timestamp)\b"),
-}
 
 
 class Outcome(StrEnum):
@@ -205,16 +193,20 @@ class Sender:
         first = next(one for one in rows if _outcome(one) is Outcome.REFUSED)
         code = first.err_code or ""
         known = self._provider.refusal(code)
-        pattern = _ABOUT_CREDENTIALS.get(self._provider.name)
-        words = f"{code} {first.err_msg or ''}"
         return Verdict(
             outcome=Outcome.REFUSED,
             code=code,
             # Never the API's own words: those of a wrong signature repeat all that was signed.
             meaning=known.meaning if known else "",
             cure=known.cure if known else "look the code up in the provider's documents",
-            is_about_credentials=pattern is not None and pattern.match(words) is not None,
+            is_about_credentials=self._is_about_credentials(known, first.err_msg or ""),
         )
+
+    def _is_about_credentials(self, known: Refusal | None, message: str) -> bool:
+        if known is not None and known.is_about_credentials:
+            return True
+        provider = self._provider
+        return isinstance(provider, Wordy) and provider.is_about_credentials(message)
 
     def _complete(self, send: Send) -> bool:
         try:

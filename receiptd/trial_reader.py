@@ -17,7 +17,7 @@ from pathlib import Path
 
 from receiptd.errors import InvalidEnvelope
 from receiptd.model import Origin
-from receiptd.plugins import find_provider
+from receiptd.plugins import find_normalizer, find_provider
 from receiptd.providers.base import Context, Normalizer
 from receiptd.providers.decode import decode
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     provider = find_provider(provider_name, "", [])
     if provider is None:
         return 1
-    normalize = provider.normalizers.get(message_type or provider.default_message_type or "")
+    normalize = find_normalizer(provider, message_type, "", [])
     if normalize is None:
         return 1
     context = Context(provider=provider.name, account=account, origin=Origin(origin))

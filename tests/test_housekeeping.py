@@ -1,8 +1,6 @@
 """Housekeeping: when it works, when it leaves off, and what it says; on a real SQLite file."""
 
-import json
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from receiptd.clock import ManualClock
 from receiptd.errors import StoreUnavailable
-from receiptd.gate import Gate
 from receiptd.housekeeping import (
     EVERY_S,
     LEASE,
@@ -22,39 +18,19 @@ from receiptd.housekeeping import (
     prune_now,
 )
 from receiptd.model import Entry, Envelope, Kind, Outcome
-from receiptd.pulse import Pulse
-from receiptd.store import Store, open_store
 from receiptd.store.retention import Limits, Removed
+from tests.chore_rig import ChoreRig, SlowClock, opened, said
+from tests.row_counts import by_outcome
 
 DAY = timedelta(days=1)
 LIMITS = Limits(journal=30 * DAY, receipts=None)
 
 
-class SlowClock(ManualClock):
-    """A clock that tells who waits for how long, and does something at each wait."""
+class Rig(ChoreRig):
+    """One instance's housekeeping."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-        self.meanwhile: Callable[[], None] = lambda: None
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        self.waits.append(seconds)
-        self.meanwhile()
-        return super().wait(event, seconds)
-
-
-class Rig:
-    """One instance's housekeeping; several may share a file and a clock."""
-
-    def __init__(self, path: Path, clock: SlowClock, name: str = "host:1") -> None:
-        self.path = path
-        self.clock = clock
-        self.store: Store = open_store(f"sqlite:///{path}", clock)
-        self.store.upgrade()
-        self.gate = Gate(clock, spread=lambda: 0.5)
-        self.pulse = Pulse("housekeeping", clock)
-        self.stopping = threading.Event()
+    def __init__(self, path: Path, clock: SlowClock, name: str) -> None:
+        super().__init__(path, clock)
         self.housekeeping = Housekeeping(
             store=self.store,
             limits=LIMITS,
@@ -79,40 +55,18 @@ class Rig:
         self.store.save([row] * count)
 
     def left(self) -> int:
-        return self.store.counts()["journal"].get("dropped", 0)
+        return by_outcome(self.store).get("dropped", 0)
 
 
 @pytest.fixture
-def clock() -> SlowClock:
-    return SlowClock()
-
-
-@pytest.fixture
-def rigs(tmp_path: Path, clock: SlowClock) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(name: str = "host:1") -> Rig:
-        made.append(Rig(tmp_path / "receiptd.db", clock, name))
-        return made[-1]
-
-    yield make
-    for rig in made:
-        rig.store.close()
+def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    with opened(Rig, tmp_path) as make:
+        yield make
 
 
 @pytest.fixture
 def rig(rigs: Callable[..., Rig]) -> Rig:
     return rigs()
-
-
-def said(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What housekeeping logged since last asked, without what is in every line."""
-    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    return [
-        {key: value for key, value in line.items() if key not in ("at", "thread")}
-        for line in lines
-        if line["event"].startswith(("housekeeping", "worker"))
-    ]
 
 
 def finished(journal: int, *, complete: bool = True, took_s: float = 0.1) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """The keeper of the roll-ups: when it counts what, when it leaves off; on a real SQLite file."""
 
-import json
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -12,42 +10,20 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from receiptd.clock import ManualClock
-from receiptd.gate import Gate
-from receiptd.pulse import Pulse
 from receiptd.rollup import LEASE, LOOK_S, TERM_S, RollupKeeper, is_due
-from receiptd.store import Store, open_store, rollup_blocks, rollups
+from receiptd.store import rollup_blocks, rollups
 from receiptd.store.rollup_blocks import HOUR, NO_END, Block
 from receiptd.store.schema import receipts
+from tests.chore_rig import ChoreRig, SlowClock, opened, said
 
 DAY = timedelta(days=1)
 
 
-class SlowClock(ManualClock):
-    """A clock that tells who waits for how long, and does something at each wait."""
+class Rig(ChoreRig):
+    """One instance's keeper."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-        self.meanwhile: Callable[[], None] = lambda: None
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        self.waits.append(seconds)
-        self.meanwhile()
-        return super().wait(event, seconds)
-
-
-class Rig:
-    """One instance's keeper; several may share a file and a clock."""
-
-    def __init__(self, path: Path, clock: SlowClock, name: str = "host:1") -> None:
-        self.path = path
-        self.clock = clock
-        self.store: Store = open_store(f"sqlite:///{path}", clock)
-        self.store.upgrade()
-        self.gate = Gate(clock, spread=lambda: 0.5)
-        self.pulse = Pulse("rollups", clock)
-        self.stopping = threading.Event()
+    def __init__(self, path: Path, clock: SlowClock, name: str) -> None:
+        super().__init__(path, clock)
         self.keeper = RollupKeeper(
             store=self.store,
             instance=name,
@@ -87,31 +63,14 @@ class Rig:
 
 
 @pytest.fixture
-def clock() -> SlowClock:
-    return SlowClock()
-
-
-@pytest.fixture
-def rigs(tmp_path: Path, clock: SlowClock) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(name: str = "host:1") -> Rig:
-        made.append(Rig(tmp_path / "receiptd.db", clock, name))
-        return made[-1]
-
-    yield make
-    for rig in made:
-        rig.store.close()
+def rigs(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    with opened(Rig, tmp_path) as make:
+        yield make
 
 
 @pytest.fixture
 def rig(rigs: Callable[..., Rig]) -> Rig:
     return rigs()
-
-
-def said(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    return [{key: value for key, value in line.items() if key != "at"} for line in lines]
 
 
 def test_new_receipts_are_counted_within_one_look(rig: Rig) -> None:

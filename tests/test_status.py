@@ -198,8 +198,8 @@ def test_what_took_a_while_to_count_is_kept_for_ten_times_as_long(story: Story) 
 def test_only_audits_of_the_last_days_that_differ_are_told(story: Story) -> None:
     today = NOON.date()
     names = ("total", "delivered", "failed", "pending")
-    for days_ago, theirs in ((1, 5), (2, 3), (8, 9)):
-        row = {f"provider_{name}": theirs for name in names}
+    for days_ago, theirs in ((1, {"failed": 5}), (2, {}), (3, {"pending": 5}), (8, {"total": 9})):
+        row = {f"provider_{name}": theirs.get(name, 3) for name in names}
         row |= {f"held_{name}": 3 for name in names}
         day = today - timedelta(days=days_ago)
         values = {"provider": "aliyun", "account": "main", "day": day, "audited_at": NOON}

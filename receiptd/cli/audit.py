@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Nobody tells a command to stop but by a signal, which ends it.
 _NEVER = threading.Event()
-_FIGURES = ("total", "delivered", "failed", "pending")
 
 
 class _Outcome(NamedTuple):
@@ -195,8 +194,8 @@ def _print(audited: "Audited") -> None:
     one = audited.audit
     typer.echo(f"{one.account} {one.day}: {_verdict(audited)}")
     typer.echo(f"{'':<12}{'provider':>12}{'held':>12}{'difference':>12}")
-    for figure in _FIGURES:
-        theirs, ours = getattr(one, f"provider_{figure}"), getattr(one, f"held_{figure}")
+    for figure, theirs in one.theirs.items():
+        ours = one.ours[figure]
         difference = f"{ours - theirs:+,}" if ours != theirs else "0"
         typer.echo(f"  {figure:<10}{theirs:>12,}{ours:>12,}{difference:>12}")
 
@@ -235,8 +234,8 @@ def _told_day(audited: "Audited") -> dict[str, Any]:
         "account": one.account,
         "day": one.day.isoformat(),
         "differs": one.differs,
-        "provider": {figure: getattr(one, f"provider_{figure}") for figure in _FIGURES},
-        "held": {figure: getattr(one, f"held_{figure}") for figure in _FIGURES},
+        "provider": one.theirs,
+        "held": one.ours,
         "made_due": audited.made_due,
     }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from receiptd.cli.bars import bars
 from receiptd.cli.options import ConfigOption, load_settings, open_database
 from receiptd.errors import ConfigError
 
@@ -138,20 +139,13 @@ def _age(text: str, option: str) -> timedelta | None:
 
 
 def _prune(store: "Store", limits: "Limits", *, dry_run: bool) -> Counter[str]:
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TimeElapsedColumn
 
     from receiptd.clock import SystemClock
     from receiptd.housekeeping import prune_now
 
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:<10}{task.completed:>12,.0f} rows"),
-        TimeElapsedColumn(),
-    )
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    rows = "{task.description:<10}{task.completed:>12,.0f} rows"
+    with bars(SpinnerColumn(), rows, TimeElapsedColumn()) as progress:
         # No total: to count them takes as long as to delete them.
         tasks = {table: progress.add_task(table, total=None) for table in _TABLES}
         return prune_now(

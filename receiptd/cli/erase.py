@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from receiptd.cli import exit_codes
+from receiptd.cli.bars import bars
 from receiptd.cli.options import ConfigOption, load_settings, open_database
 from receiptd.errors import ConfigError, StoreUnavailable
 
@@ -125,15 +126,11 @@ def _user() -> str:
 @contextmanager
 def _progress() -> Iterator[Callable[["TableName", float], None]]:
     """Show how much of each table is read, where stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, TaskProgressColumn
 
     from receiptd.erase import TABLES
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), TaskProgressColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with bars("{task.description:<10}", BarColumn(), TaskProgressColumn()) as progress:
         tasks = {table: progress.add_task(table, total=1.0) for table in TABLES}
         yield lambda table, done: progress.update(tasks[table], completed=done)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from receiptd.cli import exit_codes
+from receiptd.cli.bars import bars
 from receiptd.cli.options import ConfigOption, load_settings, open_database
 from receiptd.errors import ConfigError
 
@@ -109,14 +110,10 @@ def _say_nothing_is_known(explanation: "Explanation", account: str | None) -> No
 @contextmanager
 def _progress() -> Iterator["Told"]:
     """Show how far the tables are read, where stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, TaskID, TaskProgressColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("reading {task.description:<10}"), BarColumn(), TaskProgressColumn())
-    hidden = not console.is_terminal
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with bars("reading {task.description:<10}", BarColumn(), TaskProgressColumn()) as progress:
 
         def told(stage: str, done: int, total: int) -> None:
             if stage not in tasks:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 import typer
 
 from receiptd.cli import exit_codes
+from receiptd.cli.bars import bars
 from receiptd.cli.options import ConfigOption, load_settings, open_database, time_option
 from receiptd.errors import ConfigError
 
@@ -146,19 +147,10 @@ def _stdout() -> Iterator[BinaryIO]:
 @contextmanager
 def _progress() -> Iterator[Callable[[float], None]]:
     """Show how much is done, where stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("exporting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with bars("exporting", *columns) as progress:
         task = progress.add_task("", total=1.0)
         yield lambda done: progress.update(task, completed=done)
 

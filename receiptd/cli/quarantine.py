@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from receiptd.cli import exit_codes
+from receiptd.cli.bars import bars
 from receiptd.cli.options import ConfigOption, load_settings, open_database, time_option
 from receiptd.clock import utc_text
 from receiptd.errors import ConfigError
@@ -192,14 +193,9 @@ def _confirm(rows: int, *, yes: bool) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
     """Show how many are done, where stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn
+    from rich.progress import SpinnerColumn
 
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("dropping{task.completed:>12,.0f} rows"))
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    with bars(SpinnerColumn(), "dropping{task.completed:>12,.0f} rows") as progress:
         task = progress.add_task("", total=None)
         yield lambda rows: progress.advance(task, rows)
 

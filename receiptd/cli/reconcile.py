@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from receiptd.cli import exit_codes
+from receiptd.cli.bars import bars
 from receiptd.cli.options import ConfigOption, load_settings, open_database, time_option
 from receiptd.errors import ConfigError, Problem
 
@@ -161,13 +162,9 @@ def _part(settings: "Settings", store: "Store", lost: dict[str, int]) -> "Part":
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    with bars("{task.description:<16}", BarColumn(), MofNCompleteColumn()) as progress:
 
         def show(account: str) -> Callable[[int, int], None]:
             task = progress.add_task(account, total=None)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from receiptd.cli.bars import bars
+
 if TYPE_CHECKING:
     from receiptd.replay.batches import Refused
     from receiptd.replay.run import Result
@@ -41,25 +43,18 @@ class Asked(NamedTuple):
 @contextmanager
 def show_progress(asked: Asked, store: "Store") -> Iterator[Callable[[int], None]]:
     """Show how much is done, where stderr is a terminal, in rows or, of files, in bytes."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         MofNCompleteColumn,
-        Progress,
-        TextColumn,
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
     # What a preview prints on a terminal shows by itself how far it is.
-    hidden = not console.is_terminal or (asked.dry_run and sys.stdout.isatty())
+    hidden = asked.dry_run and sys.stdout.isatty()
     amount = DownloadColumn() if asked.files else MofNCompleteColumn()
-    columns = (TextColumn("replaying"), BarColumn(), amount, TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=hidden, redirect_stdout=False
-    ) as progress:
-        task = progress.add_task("", total=None if hidden else _total(asked, store))
+    with bars("replaying", BarColumn(), amount, TimeRemainingColumn(), hidden=hidden) as progress:
+        task = progress.add_task("", total=None if progress.disable else _total(asked, store))
         yield lambda size: progress.advance(task, size)
 
 

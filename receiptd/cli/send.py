@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from receiptd.cli.bars import bars
 from receiptd.cli.options import ConfigOption, load_settings, open_database, open_input
 from receiptd.errors import ConfigError, StoreError
 
@@ -261,12 +262,9 @@ def _seconds(text: str) -> float:
 @contextmanager
 def _progress(numbers: int) -> Iterator[Callable[[int], None]]:
     """Show how many numbers were sent to, where stderr is a terminal and there are several."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    hidden = not console.is_terminal or numbers < 2
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with bars("sending", *columns, hidden=numbers < 2) as progress:
         task = progress.add_task("", total=numbers)
         yield lambda sent: progress.advance(task, sent)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from receiptd.cli import exit_codes
+from receiptd.cli.bars import bars
 from receiptd.cli.options import (
     ConfigOption,
     load_settings,
@@ -158,13 +159,10 @@ def _open_ledger(config: Path | None, account: str, api: str) -> Iterator["Ledge
 @contextmanager
 def _progress(file: Path) -> Iterator[Callable[[int], None]]:
     """Show how much of the file is read, where stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("importing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with bars("importing", *columns) as progress:
         size = file.stat().st_size if file.is_file() else None
         task = progress.add_task("", total=size)
         yield lambda read: progress.advance(task, read)

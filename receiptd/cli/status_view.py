@@ -14,7 +14,7 @@ from receiptd.explain.words import span
 from receiptd.masking import escaped
 from receiptd.model import Status as SmsStatus
 from receiptd.status import Account, Database, Source, Status
-from receiptd.store.figures import Audit
+from receiptd.store.audits import Audit
 
 _WIDE = 118  # columns, from which on every count has one
 _NAME_WIDTH = 7  # what 80 columns leave for it beside the largest numbers
@@ -22,7 +22,6 @@ _INSTANCES_MOST = 6
 _TABLES_MOST = 4
 _SOON_H = 72.0  # less than this until a gap is lost for ever is for somebody to act on
 _EXACT = 10_000_000  # a larger count has three digits too many to be read
-_SIDES = ("total", "delivered", "failed", "pending")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -240,8 +239,8 @@ def _audits(audits: Iterable[Audit]) -> Text:
     for audit in audits:
         differing = [
             f"{name} {ours:,} of {theirs:,}"
-            for name, ours, theirs in zip(_SIDES, audit.ours, audit.theirs, strict=True)
-            if ours != theirs
+            for name, theirs in audit.theirs.items()
+            if (ours := audit.ours[name]) != theirs
         ]
         who = escaped(f"{audit.provider}/{audit.account}")
         lines.append(f"{audit.day} {who}: we hold {', '.join(differing)}")

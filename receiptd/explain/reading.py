@@ -24,7 +24,7 @@ from receiptd.model import (
     Receipt,
     Status,
 )
-from receiptd.providers.base import Asked, Context, Normalizer, Provider
+from receiptd.providers.base import Asked, Context, Normalizer, Provider, message_type_of
 from receiptd.providers.decode import decode
 from receiptd.providers.details import ALIYUN, JUSHITA, read_detail
 from receiptd.store.lookups import JournalRow, StoredReceipt
@@ -91,7 +91,7 @@ class Reader:
             return
         normalizers: Mapping[str, Normalizer] = provider.normalizers
         source = self._settings.sources.get(row.source)
-        wanted = (source.message_type if source else "") or provider.default_message_type or ""
+        wanted = message_type_of(provider, source.message_type if source else "")
         if wanted in normalizers:
             yield normalizers[wanted]
         yield from (dict.fromkeys(one for name, one in normalizers.items() if name != wanted))

@@ -47,12 +47,16 @@ SendReader: TypeAlias = Callable[
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What an error code of a send API means, in the provider's words, and what a sender can do."""
+    """What an error code of a send API means, in the provider's words, and what a sender can do.
+
+    `is_about_credentials` says that who sends was refused, and not what is sent.
+    """
 
     code: str
     err_class: ErrClass
     meaning: str
     cure: str
+    is_about_credentials: bool = False
 
 
 class InvalidSend(ReceiptdError):
@@ -218,6 +222,21 @@ class Provider(Protocol):
 
     def open_send(self, api: str, account: AccountSettings, clock: Clock) -> SendApi | None:
         """Return a client of the send API `api`, None if this provider cannot call it; no I/O."""
+        ...
+
+
+def message_type_of(provider: Provider, configured: str) -> str:
+    """Return the message type of a source for which `configured` is: that, or if it is "", the
+    provider's default; "" if it has none."""
+    return configured or provider.default_message_type or ""
+
+
+@runtime_checkable
+class Wordy(Protocol):
+    """What a provider may offer besides, if no code tells some refusals of its send APIs."""
+
+    def is_about_credentials(self, message: str) -> bool:
+        """Return whether a refusal in these words is one of who sends, and not of what is sent."""
         ...
 
 

@@ -26,6 +26,12 @@ def load(package: str) -> dict[str, Refusal]:
     """Return code -> meaning from the package's `errors.csv`; read once, on first use."""
     data = pkgutil.get_data(package, "errors.csv") or b""
     return {
-        row["code"]: Refusal(row["code"], ErrClass(row["err_class"]), row["meaning"], row["cure"])
+        row["code"]: Refusal(
+            code=row["code"],
+            err_class=ErrClass(row["err_class"]),
+            meaning=row["meaning"],
+            cure=row["cure"],
+            is_about_credentials=row["credentials"] == "yes",
+        )
         for row in csv.DictReader(data.decode().splitlines())
     }

@@ -8,7 +8,7 @@ import msgspec
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings, SourceSettings
 from receiptd.errors import Problem
-from receiptd.model import Committed, CredentialsSource, Envelope
+from receiptd.model import Committed, CredentialsSource, Envelope, Origin
 
 
 class AckResult(msgspec.Struct, frozen=True):
@@ -74,6 +74,12 @@ class PullerKind(Protocol):
     ) -> Puller:
         """Build a puller for the calling thread; connects lazily."""
         ...
+
+
+def origin_of(kind: PullerKind) -> Origin:
+    """Return what the receipts of this kind of puller come through."""
+    origin: Origin = getattr(kind, "origin", Origin.QUEUE)
+    return origin
 
 
 class Seen(msgspec.Struct, frozen=True):

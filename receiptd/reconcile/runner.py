@@ -33,7 +33,7 @@ from receiptd.reconcile.audit import Auditor
 from receiptd.reconcile.part import Part
 from receiptd.reconcile.throttle import Throttle
 from receiptd.store import plan
-from receiptd.store.plan import Due
+from receiptd.store.plan import Due, Turn
 
 # A holder that was killed is replaced within its term.
 TERM_S = 15.0
@@ -123,7 +123,7 @@ class Reconciler(LeasedChore):
         self._api.close()
 
     def _ask_due(self) -> None:
-        while not self._stopping.is_set() and self._due():
+        while not self._stopping.is_set() and self._is_due():
             if not self._takes_lease():
                 return
             self._ask_all(self._bind(self._due()))  # what the last holder left
@@ -144,18 +144,24 @@ class Reconciler(LeasedChore):
         self._alive()
         return self._keeps_lease() and not self._stopping.is_set()
 
+    def _is_due(self) -> bool:
+        self._alive()
+        with self._store.reading() as connection:
+            return plan.is_due(connection, self._turn())
+
     def _due(self) -> Sequence[Due]:
         self._alive()
-        now = self._clock.now()
         with self._store.reading() as connection:
-            return plan.due(
-                connection,
-                now,
-                now - self._part.schedule.window,
-                _ROUND,
-                provider=self._provider,
-                account=self._account,
-            )
+            return plan.due(connection, self._turn(), _ROUND)
+
+    def _turn(self) -> Turn:
+        now = self._clock.now()
+        return Turn(
+            now=now,
+            sent_after=now - self._part.schedule.window,
+            provider=self._provider,
+            account=self._account,
+        )
 
     def _bind(self, due: Sequence[Due]) -> list[Due]:
         """Return what is to be asked about, after sends without an answer were given the rows under
@@ -168,13 +174,18 @@ class Reconciler(LeasedChore):
         if known:
             sends = [_send(one, known[one.key]) for one in unanswered if one.key in known]
             self._store.record_sends(sends, settled=list(known))
-        left = [one for one in due if one.key not in known]
-        for one in left:
-            if not is_askable(one):
-                with self._store.writing() as connection:
-                    end = self._part.schedule.end(one.submitted_at)
-                    plan.put_off(connection, one.key, end)
-        return [one for one in left if is_askable(one)]
+        askable, until = [], []
+        for one in due:
+            if one.key in known:
+                continue
+            if is_askable(one):
+                askable.append(one)
+            else:
+                until.append((one.key, self._part.schedule.end(one.submitted_at)))
+        if until:
+            with self._store.writing() as connection:
+                plan.put_off(connection, until)
+        return askable
 
     def _ask_all(self, due: Sequence[Due]) -> None:
         """Ask about each, in several threads; those that are not answered come last."""
@@ -224,7 +235,7 @@ class Reconciler(LeasedChore):
         left = self._part.schedule.end(due.submitted_at) - now
         until = now + min(_PUT_OFF, left / 4)  # never past the last chance
         with self._store.writing() as connection:
-            plan.put_off(connection, due.key, until)
+            plan.put_off(connection, [(due.key, until)])
 
     def _count(self, word: str) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from receiptd.config import Settings
 from receiptd.errors import ConfigError, Problem, ReceiptdError
 from receiptd.model import QUERY_SOURCE, RECONCILE_SOURCE, REPLAY_SOURCE, Origin
 from receiptd.providers.base import Context, Normalizer, Provider
+from receiptd.pullers.base import origin_of
 from receiptd.store.journal import JournalRow
 
 
@@ -90,16 +91,11 @@ class Meanings:
         kind = plugins.find_puller(source.puller, f"sources.{name}.puller", problems)
         if provider is None or kind is None:
             return None
-        message_type = source.message_type or provider.default_message_type or ""
-        normalize = provider.normalizers.get(message_type)
+        place = f"sources.{name}.message_type"
+        normalize = plugins.find_normalizer(provider, source.message_type, place, problems)
         if normalize is None:
-            rule = f"must be a message type of the provider {provider.name}"
-            cure = "one of: " + ", ".join(sorted(provider.normalizers))
-            place = f"sources.{name}.message_type"
-            problems.append(Problem(place, rule, source.message_type, cure))
             return None
-        origin = getattr(kind, "origin", Origin.QUEUE)
-        return Meaning(Context(provider.name, source.account, origin), normalize)
+        return Meaning(Context(provider.name, source.account, origin_of(kind)), normalize)
 
     def _told(self, message_type: str, account: str | None) -> Meaning:
         name, _, kind = message_type.partition(".")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -13,7 +13,7 @@ from receiptd.clock import Clock
 from receiptd.config import Settings
 from receiptd.model import Status as SmsStatus
 from receiptd.status.shape import Account, Counted, Database, Instance, Source, Status
-from receiptd.store import figures, journal
+from receiptd.store import audits, figures, journal
 from receiptd.store.figures import Planned, Progress, Tally
 from receiptd.store.leases import read_time
 from receiptd.store.lookups import bounds, ranges
@@ -21,7 +21,6 @@ from receiptd.store.schema import receipts
 
 # An instance writes its progress every 5 s, or when a long poll of 30 s has returned.
 SILENT_AFTER = timedelta(minutes=2)
-AUDIT_DAYS = 7
 # For counting what no index counts: the newest receipts are counted first.
 BUDGET_S = 1.1
 _NEWEST_ROWS = 2000  # of the journal, for the lag
@@ -88,7 +87,7 @@ class StatusReader:
             progress = figures.progress_rows(connection)
             waits = figures.last_waits(connection, _NEWEST_ROWS)
             quarantine = journal.by_reason(connection)
-            audits = figures.audits_since(connection, _first_day(now))
+            differing = audits.differing(connection, china_day(now))
             leases = figures.held_leases(connection, now)
         until = self._clock.monotonic() + self._budget_s
         plans = self._plans.get(lambda: self._plan(now, until))
@@ -103,7 +102,7 @@ class StatusReader:
             accounts=self._accounts(plans.found, tallied.found, now),
             counted=counted,
             quarantine=quarantine,
-            audits=tuple(one for one in audits if one.ours != one.theirs),
+            audits=tuple(differing),
             leases=tuple(leases),
         )
 
@@ -265,7 +264,3 @@ def _account(
 
 def _latest(times: Iterable[datetime | None]) -> datetime | None:
     return max((at for at in times if at is not None), default=None)
-
-
-def _first_day(now: datetime) -> date:
-    return china_day(now) - timedelta(days=AUDIT_DAYS)

@@ -4,7 +4,8 @@ from datetime import datetime
 
 import msgspec
 
-from receiptd.store.figures import Audit, Lease
+from receiptd.store.audits import Audit
+from receiptd.store.figures import Lease
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,9 +7,7 @@ import msgspec
 
 from receiptd.clock import utc_text
 from receiptd.status.shape import Status
-from receiptd.store.figures import Audit
-
-_SIDES = ("total", "delivered", "failed", "pending")
+from receiptd.store.audits import Audit
 
 
 def plain(status: Status) -> dict[str, Any]:
@@ -48,8 +46,8 @@ def _audit(audit: Audit) -> dict[str, Any]:
         "provider": audit.provider,
         "account": audit.account,
         "day": _value(audit.day),
-        "theirs": dict(zip(_SIDES, audit.theirs, strict=True)),
-        "ours": dict(zip(_SIDES, audit.ours, strict=True)),
+        "theirs": audit.theirs,
+        "ours": audit.ours,
         "audited_at": _value(audit.audited_at),
     }
 

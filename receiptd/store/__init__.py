@@ -2,8 +2,7 @@
 and no provider."""
 
 from receiptd.store.progress import ProgressCounts
-from receiptd.store.reads import Counts
 from receiptd.store.store import Store, open_store
 from receiptd.store.writer import SaveResult
 
-__all__ = ["Counts", "ProgressCounts", "SaveResult", "Store", "open_store"]
+__all__ = ["ProgressCounts", "SaveResult", "Store", "open_store"]

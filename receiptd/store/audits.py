@@ -35,6 +35,8 @@ STEP_IDS = 50_000
 STEP_ROWS = 1000
 
 _DAY = timedelta(days=1)
+# For how long a difference is shown: the daemon audits three days, and nobody may look for some.
+_SHOWN = timedelta(days=7)
 # How long before its hand-over to the carrier an SMS may have been booked here: the provider may
 # hold it back over night.
 _HELD_BACK = timedelta(days=2)
@@ -76,8 +78,22 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     audited_at: datetime
 
     @property
+    def theirs(self) -> dict[str, int]:
+        """The provider's counts: total, delivered, failed, pending."""
+        return {name: getattr(self, f"provider_{name}") for name in HeldCounts.__struct_fields__}
+
+    @property
+    def ours(self) -> dict[str, int]:
+        """Our counts, as `theirs`."""
+        return {name: getattr(self, f"held_{name}") for name in HeldCounts.__struct_fields__}
+
+    @property
     def differs(self) -> bool:
-        """Whether the two sides do not agree; if these three are equal, so is what is pending."""
+        """Whether the two sides do not agree on what was sent, delivered or failed.
+
+        What is pending is the rest: with these three equal it is, too, unless the provider's own
+        counts do not add up, and no question to it would mend that.
+        """
         theirs = self.provider_total, self.provider_delivered, self.provider_failed
         return theirs != (self.held_total, self.held_delivered, self.held_failed)
 
@@ -134,6 +150,12 @@ def latest(connection: Connection, since: date) -> list[Audit]:
     query = select(*columns).where(audits.c.day >= since)
     order = (audits.c.day.desc(), audits.c.provider, audits.c.account)
     return [Audit(**one) for one in connection.execute(query.order_by(*order)).mappings()]
+
+
+def differing(connection: Connection, today: date) -> list[Audit]:
+    """Return the audits that differ, of the China day `today` and the seven before it, in the order
+    of `latest`. Raises the driver's errors."""
+    return [one for one in latest(connection, today - _SHOWN) if one.differs]
 
 
 def make_due(connection: Connection, provider: str, account: str, day: date, now: datetime) -> int:

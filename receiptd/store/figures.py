@@ -5,7 +5,7 @@ the caller may stop when its time is up.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import datetime
 
 import msgspec
 from sqlalchemy import (
@@ -20,12 +20,11 @@ from sqlalchemy import (
 
 from receiptd.model import OPEN, Status
 from receiptd.store.lookups import Span
-from receiptd.store.schema import audits, journal, leases, metadata, progress, receipts
+from receiptd.store.schema import journal, leases, metadata, progress, receipts
 from receiptd.store.types import UTC
 
 _row = receipts.c
 _IS_OPEN = _row.status.in_([status.value for status in OPEN])
-_COUNTS = ("total", "delivered", "failed", "pending")
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,18 +71,6 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     unplanned: int
     undated: int
-
-
-class Audit(msgspec.Struct, frozen=True, kw_only=True):
-    """One account and China day: what the provider counts, and what we hold; each as total,
-    delivered, failed and pending."""
-
-    provider: str
-    account: str
-    day: date
-    theirs: tuple[int, int, int, int]
-    ours: tuple[int, int, int, int]
-    audited_at: datetime
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -178,28 +165,6 @@ def tallies(connection: Connection, span: Span) -> list[Tally]:
         for provider, account, status, count, unplanned, undated in connection.execute(
             query.group_by(*group)
         )
-    ]
-
-
-def audits_since(connection: Connection, day: date) -> list[Audit]:
-    """Return the audits of the China days from `day` on, the newest first."""
-    row = audits.c
-    theirs = [row[f"provider_{name}"] for name in _COUNTS]
-    ours = [row[f"held_{name}"] for name in _COUNTS]
-    query = select(row.provider, row.account, row.day, row.audited_at, *theirs, *ours)
-    found = connection.execute(
-        query.where(row.day >= day).order_by(row.day.desc(), row.provider, row.account)
-    )
-    return [
-        Audit(
-            provider=provider,
-            account=account,
-            day=of_day,
-            audited_at=audited_at,
-            theirs=tuple(counts[:4]),
-            ours=tuple(counts[4:]),
-        )
-        for provider, account, of_day, audited_at, *counts in found
     ]
 
 

@@ -1,7 +1,7 @@
 """What the dashboard shows beside the roll-ups: a few reads, each of an index or a small table."""
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -9,11 +9,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from receiptd.model import OPEN
 from receiptd.store import journal, rollups
-from receiptd.store.schema import audits, progress, receipts
+from receiptd.store.schema import progress, receipts
 
 # Open sends that are looked at one by one: 50 ms. Beyond, their hours are told from the roll-ups.
 GAPS_EXACT = 5000
-_AUDIT_DAYS = 7
 _MOST_REASONS = 20
 _HOUR = timedelta(hours=1)
 
@@ -37,18 +36,6 @@ class Gaps(msgspec.Struct, frozen=True):
 
     rows: list[tuple[str, datetime, int]]  # account, submitted_at, how many
     is_exact: bool  # else as of when their hours were last counted
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A day of which the provider counts something else than we hold."""
-
-    day: date
-    provider: str
-    account: str
-    provider_total: int
-    held_total: int
-    provider_delivered: int
-    held_delivered: int
 
 
 def sources(connection: Connection, alive_since: datetime) -> list[Progress]:
@@ -92,19 +79,6 @@ def quarantine(connection: Connection) -> list[tuple[str, int]]:
     """Return how many rows wait for a decision, by reason without its detail, most first."""
     counts = journal.by_reason(connection)
     return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_MOST_REASONS]
-
-
-def differences(connection: Connection, today: date) -> list[Difference]:
-    """Return the audits of the last days that differ, the newest first."""
-    row = audits.c
-    differs = (row.provider_total != row.held_total) | (
-        row.provider_delivered != row.held_delivered
-    )
-    query = select(*(row[name] for name in Difference.__struct_fields__)).where(
-        row.day >= today - timedelta(days=_AUDIT_DAYS), differs
-    )
-    found = connection.execute(query.order_by(row.day.desc(), row.account))
-    return [Difference(**one) for one in found.mappings()]
 
 
 def _progress(source: str, rows: Sequence[Row[Any]], alive_since: datetime) -> Progress:

@@ -6,11 +6,13 @@ the merge clears it as soon as the row's end is known (merge_sql.next_query), wh
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     Update,
     and_,
     bindparam,
@@ -33,6 +35,8 @@ _IS_OPEN = or_(*(row.status == status.value for status in OPEN))
 _PLANNED = and_(_IS_OPEN, row.submitted_at.is_not(None))
 _IDENTITY = ("biz_id", "phone", "provider", "account")
 _CHUNK = 500  # parameters of one statement
+# The one that will be lost first comes first.
+_BY_AGE = (row.submitted_at, row.id)
 
 # After the send, where nobody has configured it: nearly all receipts have come by then.
 FIRST_AFTER = timedelta(minutes=15)
@@ -65,6 +69,9 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
         return f"Due(biz_id={self.biz_id!r})"
 
 
+_DUE = [row[name] for name in Due.__struct_fields__]
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What one row is given: journal entries with their records, and when it is asked about again.
 
@@ -76,6 +83,16 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     next_query_at: datetime | None
     place: str | None = None
     counts: bool = True
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose turn it is to be asked about: the rows of one account that are due at `now` and were
+    sent after `sent_after`."""
+
+    now: datetime
+    sent_after: datetime
+    provider: str
+    account: str
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,34 +120,24 @@ def begin(connection: Connection, first: Iterable[tuple[Key, datetime]]) -> None
         connection.execute(planned.values(next_query_at=bindparam("at")), values)
 
 
-def due(
-    connection: Connection,
-    now: datetime,
-    sent_after: datetime,
-    limit: int,
-    *,
-    provider: str,
-    account: str,
-) -> list[Due]:
-    """Return rows that are due at `now` and were sent after `sent_after`, the one that will be lost
-    first coming first."""
-    mine = and_(
-        row.next_query_at <= now,
-        row.submitted_at > sent_after,
-        row.provider == provider,
-        row.account == account,
-    )
-    query = select(*(row[name] for name in Due.__struct_fields__)).where(mine, _PLANNED)
-    found = connection.execute(query.order_by(row.submitted_at, row.id).limit(limit))
-    return [Due(**one) for one in found.mappings()]
+def due(connection: Connection, turn: Turn, limit: int) -> list[Due]:
+    """Return rows whose turn it is, the one that will be lost first coming first."""
+    mine = select(*_DUE).where(_has_its(turn))
+    return _found(connection, mine.order_by(*_BY_AGE).limit(limit))
+
+
+def is_due(connection: Connection, turn: Turn) -> bool:
+    """Return whether it is any row's turn."""
+    # In the index's order, so that the first row that fits ends it.
+    mine = select(row.id).where(_has_its(turn)).order_by(row.next_query_at)
+    return connection.scalar(mine.limit(1)) is not None
 
 
 def over(connection: Connection, now: datetime, sent_before: datetime, limit: int) -> list[Due]:
     """Return rows, of any account, that nobody can be asked about any more: due at `now`, and sent
     before `sent_before`."""
-    mine = and_(row.next_query_at <= now, row.submitted_at <= sent_before)
-    query = select(*(row[name] for name in Due.__struct_fields__)).where(mine, _PLANNED)
-    return [Due(**one) for one in connection.execute(query.limit(limit)).mappings()]
+    mine = select(*_DUE).where(row.next_query_at <= now, row.submitted_at <= sent_before, _PLANNED)
+    return _found(connection, mine.limit(limit))
 
 
 def backlog(connection: Connection, span: Span, due_at: datetime | None = None) -> Backlog:
@@ -142,9 +149,8 @@ def backlog(connection: Connection, span: Span, due_at: datetime | None = None) 
 
 def listed(connection: Connection, span: Span, due_at: datetime | None, limit: int) -> list[Due]:
     """Return the first rows of a backlog, the one that will be lost first coming first."""
-    query = select(*(row[name] for name in Due.__struct_fields__)).where(*_within(span, due_at))
-    found = connection.execute(query.order_by(row.submitted_at, row.id).limit(limit))
-    return [Due(**one) for one in found.mappings()]
+    mine = select(*_DUE).where(*_within(span, due_at))
+    return _found(connection, mine.order_by(*_BY_AGE).limit(limit))
 
 
 def hasten(connection: Connection, span: Span, now: datetime) -> int:
@@ -153,10 +159,13 @@ def hasten(connection: Connection, span: Span, now: datetime) -> int:
     return connection.execute(later.values(next_query_at=now)).rowcount
 
 
-def put_off(connection: Connection, key: Key, until: datetime) -> None:
-    """Ask about a row later, without having asked."""
-    later = _of_key().where(row.next_query_at.is_not(None))
-    connection.execute(later.values(next_query_at=bindparam("at")), [_named(key) | {"at": until}])
+def put_off(connection: Connection, until: Iterable[tuple[Key, datetime]]) -> None:
+    """Ask about each row later, at its time, without having asked."""
+    # In the order of the keys, as all writers: two never deadlock.
+    values = [_named(key) | {"at": at} for key, at in sorted(until)]
+    if values:
+        later = _of_key().where(row.next_query_at.is_not(None))
+        connection.execute(later.values(next_query_at=bindparam("at")), values)
 
 
 def answered(connection: Connection, answer: Answer) -> bool:
@@ -200,6 +209,20 @@ def find_sent(connection: Connection, asked: Sequence[Due]) -> dict[Key, str]:
             if biz_id is not None:
                 found[one.key] = biz_id
     return found
+
+
+def _has_its(turn: Turn) -> ColumnElement[bool]:
+    return and_(
+        row.next_query_at <= turn.now,
+        row.submitted_at > turn.sent_after,
+        row.provider == turn.provider,
+        row.account == turn.account,
+        _PLANNED,
+    )
+
+
+def _found(connection: Connection, query: Select[Any]) -> list[Due]:
+    return [Due(**one) for one in connection.execute(query).mappings()]
 
 
 def _within(span: Span, due_at: datetime | None) -> list[ColumnElement[bool]]:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 from receiptd.clock import Clock
 from receiptd.errors import ConfigError, Problem, StoreError, StoreUnavailable
 from receiptd.model import Entry, Receipt
-from receiptd.store import journal, ledger, migrate, plan, progress, reads
+from receiptd.store import journal, ledger, migrate, plan, progress
 from receiptd.store.batch import Batch
 from receiptd.store.dialects import load
 from receiptd.store.dialects.base import BRIEF, Dialect
@@ -115,15 +115,6 @@ class Store:
         """
         with self._talking(self._brief) as connection:
             progress.record(connection, instance, source, counts, self._clock.now())
-
-    def counts(self) -> reads.Counts:
-        """Return how many rows there are; never waits for a writer, nor makes one wait.
-
-        Reads the receipts table as a whole: for a status page, not for a hot path. Raises
-        StoreUnavailable.
-        """
-        with self._talking(self._engines.reader) as connection:
-            return reads.counts(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

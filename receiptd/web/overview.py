@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 
 from receiptd.china import OFFSET, china_day
 from receiptd.model import Status
-from receiptd.store import glance, rollup_blocks, rollups
-from receiptd.store.glance import Difference, Gaps, Progress
+from receiptd.store import audits, glance, rollup_blocks, rollups
+from receiptd.store.audits import Audit
+from receiptd.store.glance import Gaps, Progress
 from receiptd.store.rollup_blocks import Freshness
 from receiptd.store.rollups import Total
 
@@ -147,7 +148,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     oldest_left: timedelta | None  # until the oldest gap is lost
     gaps_exact: bool
     quarantine: list[tuple[str, int]]
-    differences: list[Difference]
+    differences: list[Audit]
     freshness: Freshness
     window: timedelta
 
@@ -185,7 +186,7 @@ def overview(
         told = glance.sources(connection, now - SILENT_AFTER)
         gaps = glance.gaps(connection, now, known.window)
         quarantine = glance.quarantine(connection)
-        differences = glance.differences(connection, china_day(now))
+        differences = audits.differing(connection, china_day(now))
         freshness = rollup_blocks.freshness(connection)
     places = _places(period, begins, by_hour)
     deadlines, oldest_left = _deadlines(gaps, account, now, known.window)

@@ -124,6 +124,8 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "ours_total": ("Ours: sent", "我方：发送"),
     "theirs_delivered": ("Theirs: delivered", "对方：送达"),
     "ours_delivered": ("Ours: delivered", "我方：送达"),
+    "theirs_failed": ("Theirs: failed", "对方：失败"),
+    "ours_failed": ("Ours: failed", "我方：失败"),
     "no_audits": ("No day of the last week differs.", "最近一周没有差异。"),
     "none_told": ("(not told)", "(未提供)"),
     "other": ("all others", "其他"),

@@ -8,7 +8,7 @@ import pytest
 from receiptd.model import ErrClass
 from receiptd.providers import codes
 from receiptd.providers.aliyun import PROVIDER as ALIYUN
-from receiptd.providers.base import Provider
+from receiptd.providers.base import Provider, Wordy
 from receiptd.providers.jushita import PROVIDER as JUSHITA
 from receiptd.providers.polyv import PROVIDER as POLYV
 from receiptd.providers.refusals import load
@@ -57,6 +57,7 @@ def test_every_row_is_whole_and_stands_once(package: str) -> None:
     for row in rows:
         assert None not in row
         assert all(row.values())
+        assert row["credentials"] in ("yes", "no")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -89,6 +90,55 @@ def test_a_code_is_found_where_it_belongs(
 
     assert found is not None
     assert found.err_class is err_class
+
+
+@pytest.mark.parametrize(
+    ("provider", "codes"),
+    [
+        (
+            ALIYUN,
+            "SignatureDoesNotMatch InvalidAccessKeyId.NotFound InvalidTimeStamp.Expired "
+            "Forbidden.RAM isp.RAM_PERMISSION_DENY",
+        ),
+        (JUSHITA, "11 24 25 26 27 28 29 30 31 isp.RAM_PERMISSION_DENY"),
+        (POLYV, "20001"),
+    ],
+)
+def test_a_refusal_of_who_sends_is_about_credentials(provider: Provider, codes: str) -> None:
+    for code in codes.split():
+        found = provider.refusal(code)
+        assert found is not None
+        assert found.is_about_credentials, code
+
+
+@pytest.mark.parametrize(
+    ("provider", "codes"),
+    [
+        # A signature is also what begins a text, and a nonce is no key.
+        (ALIYUN, "isv.SMS_SIGNATURE_ILLEGAL SignatureNonceUsed isv.AMOUNT_NOT_ENOUGH Throttling"),
+        (JUSHITA, "7 40 isv.SMS_SIGNATURE_ILLEGAL"),
+        (POLYV, "-1 -2 11"),
+    ],
+)
+def test_a_refusal_of_what_is_sent_is_not(provider: Provider, codes: str) -> None:
+    for code in codes.split():
+        found = provider.refusal(code)
+        assert found is not None
+        assert not found.is_about_credentials, code
+
+
+@pytest.mark.parametrize(
+    ("message", "is_about_credentials"),
+    [
+        ("invalid signature.", True),
+        ("timestamp expired.", True),
+        ("daily limit of the user exceeded.", False),
+        ("", False),
+    ],
+)
+def test_of_polyv_the_words_say_what_has_no_code(message: str, is_about_credentials: bool) -> None:
+    assert isinstance(POLYV, Wordy)
+    assert POLYV.is_about_credentials(message) is is_about_credentials
 
 
 @pytest.mark.parametrize(

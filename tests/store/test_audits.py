@@ -240,10 +240,43 @@ def test_two_processes_that_audit_at_once_leave_one_row(database: Database, stor
         ({"held_total": 10, "held_delivered": 7}, False),
         ({"held_total": 10, "held_delivered": 6, "held_pending": 2}, True),
         ({"held_total": 10, "held_delivered": 7, "held_failed": 1, "held_pending": 2}, True),
+        # The provider's own counts do not add up: there is nothing of ours to mend.
+        ({"held_total": 10, "held_delivered": 7, "provider_pending": 3}, False),
     ],
 )
 def test_an_audit_says_whether_the_sides_agree(fields: Any, differs: bool) -> None:
     assert msgspec.structs.replace(AUDIT, **fields).differs is differs
+
+
+def test_the_counts_of_both_sides_have_the_same_names() -> None:
+    assert AUDIT.theirs == {"total": 10, "delivered": 7, "failed": 2, "pending": 1}
+    assert AUDIT.ours == {"total": 9, "delivered": 6, "failed": 2, "pending": 1}
+
+
+def test_audits_of_the_last_week_that_differ_are_found_whatever_they_differ_in(
+    store: Store,
+) -> None:
+    same = msgspec.structs.replace(AUDIT, held_total=10, held_delivered=7)
+    of_days: list[dict[str, Any]] = [
+        {},
+        {"held_total": 9},
+        {"held_delivered": 6},
+        {"held_failed": 1},
+        {"provider_pending": 3},
+        {},
+        {},
+        {"held_total": 11},
+        {"held_total": 9},
+    ]
+    with store.writing() as connection:
+        for ago, fields in enumerate(of_days):
+            day = DAY - timedelta(days=ago)
+            audits.save(connection, msgspec.structs.replace(same, day=day, **fields))
+
+    with store.reading() as connection:
+        found = audits.differing(connection, DAY)
+
+    assert [(DAY - one.day).days for one in found] == [1, 2, 3, 7]
 
 
 def test_open_rows_of_the_day_that_are_planned_for_later_are_made_due(

@@ -1,14 +1,11 @@
 """Figures for `status`, on every database."""
 
-from datetime import date, timedelta
-
-from sqlalchemy import insert
+from datetime import timedelta
 
 from receiptd.clock import ManualClock
 from receiptd.model import Origin, Outcome, Receipt, Status
 from receiptd.store import Store, figures, journal
 from receiptd.store.leases import read_time
-from receiptd.store.schema import audits
 from receiptd.tally import Counts
 from tests.store.store_samples import NOON, Database, entries, entry, receipt, with_envelope
 
@@ -122,27 +119,6 @@ def test_receipts_are_counted_by_account_and_status(store: Store) -> None:
     awaited = found[Status.AWAITED]
     assert (awaited.count, awaited.unplanned, awaited.undated) == (2, 1, 1)
     assert found[Status.PENDING].undated == 1
-
-
-def test_audits_are_read_from_a_day_on_the_newest_first(store: Store) -> None:
-    for day in (1, 2, 3):
-        row = {
-            "provider": "aliyun",
-            "account": "main",
-            "day": date(2026, 1, day),
-            "audited_at": NOON,
-            **{f"provider_{name}": day for name in ("total", "delivered", "failed", "pending")},
-            **{f"held_{name}": 0 for name in ("total", "delivered", "failed", "pending")},
-        }
-        with store.writing() as connection:
-            connection.execute(insert(audits).values(row))
-
-    with store.reading() as connection:
-        found = figures.audits_since(connection, date(2026, 1, 2))
-
-    assert [one.day.day for one in found] == [3, 2]
-    assert (found[0].theirs, found[0].ours) == ((3, 3, 3, 3), (0, 0, 0, 0))
-    assert found[0].audited_at == NOON
 
 
 def test_only_leases_that_somebody_holds_are_told(database: Database) -> None:

@@ -1,6 +1,6 @@
 """What the dashboard reads beside the roll-ups: the same on every database."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ from sqlalchemy import insert, update
 
 from receiptd.store import Store, glance, rollup_blocks, rollups
 from receiptd.store.rollup_blocks import HOUR, NO_END, Block
-from receiptd.store.schema import audits, journal, progress, receipts
+from receiptd.store.schema import journal, progress, receipts
 from receiptd.tally import Counts
 from tests.store.store_samples import NOON
 
@@ -101,25 +101,3 @@ def test_quarantine_is_what_waits_for_a_decision_by_reason(store: Store) -> None
 
     with store.reading() as connection:
         assert glance.quarantine(connection) == [("bad_field", 2), ("not_json", 1)]
-
-
-def test_audits_of_the_last_week_that_differ_in_what_was_sent_or_delivered(store: Store) -> None:
-    same = {
-        "provider": "aliyun", "account": "main", "provider_total": 9, "provider_delivered": 8,
-        "provider_failed": 1, "provider_pending": 0, "held_total": 9, "held_delivered": 8,
-        "held_failed": 1, "held_pending": 0, "audited_at": NOON,
-    }  # fmt: skip
-    days = [
-        same | {"day": date(2026, 1, 1)},
-        same | {"day": date(2025, 12, 31), "held_total": 8},
-        same | {"day": date(2025, 12, 30), "held_delivered": 7},
-        same | {"day": date(2025, 12, 1), "held_total": 8},
-    ]
-    with store.writing() as connection:
-        connection.execute(insert(audits), days)
-
-    with store.reading() as connection:
-        found = glance.differences(connection, date(2026, 1, 1))
-
-    assert [one.day for one in found] == [date(2025, 12, 31), date(2025, 12, 30)]
-    assert (found[0].provider_total, found[0].held_total) == (9, 8)

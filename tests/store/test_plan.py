@@ -9,7 +9,8 @@ from sqlalchemy import select
 from receiptd.clock import ManualClock
 from receiptd.model import Origin, Receipt, Status
 from receiptd.store import Store, open_store, plan
-from receiptd.store.plan import Span
+from receiptd.store.merge import key
+from receiptd.store.plan import Span, Turn
 from receiptd.store.schema import receipts
 from tests.databases import databases, fresh_url
 
@@ -46,8 +47,10 @@ def planned(store: Store) -> list[datetime | None]:
 
 
 def due(store: Store, now: datetime, *, sent_after: datetime = SENT - DAY) -> list[str]:
+    turn = Turn(now=now, sent_after=sent_after, provider="aliyun", account="main")
     with store.reading() as connection:
-        found = plan.due(connection, now, sent_after, 100, provider="aliyun", account="main")
+        found = plan.due(connection, turn, 100)
+        assert plan.is_due(connection, turn) is bool(found)
     return [one.biz_id[13:18] for one in found]
 
 
@@ -81,12 +84,24 @@ def test_a_provider_that_waits_leaves_the_plan_alone(store: Store) -> None:
 def test_what_is_due_comes_in_the_order_of_its_deadline(store: Store) -> None:
     store.record_sends([receipt(3), receipt(1), receipt(2)])
     with store.writing() as connection:
-        plan.put_off(connection, (receipt(1).biz_id, receipt(1).phone, "aliyun", "main"), SENT)
+        plan.put_off(connection, [(key(receipt(1)), SENT)])
     store.record_sends([receipt(4, account="other"), receipt(5, provider="jushita")])
 
+    assert due(store, SENT - MINUTE) == []
     assert due(store, SENT) == ["00001"]
     assert due(store, SENT + HOUR) == ["00001", "00002", "00003"]
     assert due(store, SENT + HOUR, sent_after=SENT + MINUTE) == ["00002", "00003"]
+
+
+def test_many_are_put_off_at_once_each_to_its_time_but_not_what_has_ended(store: Store) -> None:
+    store.record_sends([receipt(1), receipt(2), receipt(3), receipt(3, Status.DELIVERED)])
+
+    with store.writing() as connection:
+        later = [(key(receipt(number)), SENT + number * DAY) for number in (1, 2, 3)]
+        plan.put_off(connection, later)
+        plan.put_off(connection, [])
+
+    assert planned(store) == [SENT + DAY, SENT + 2 * DAY, None]
 
 
 def test_what_is_over_is_found_whoever_it_belongs_to(store: Store) -> None:

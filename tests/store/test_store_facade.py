@@ -1,4 +1,4 @@
-"""The store from outside: opening, progress and figures."""
+"""The store from outside: opening, and progress."""
 
 import sqlite3
 import sys
@@ -11,18 +11,8 @@ from sqlalchemy import Connection, event
 
 from receiptd.clock import ManualClock
 from receiptd.errors import ConfigError, StoreUnavailable
-from receiptd.model import Outcome, Reason, Status
 from receiptd.store import Store, open_store
-from tests.store.store_samples import (
-    NOON,
-    Database,
-    entries,
-    entry,
-    open_new,
-    query,
-    receipt,
-    uplink,
-)
+from tests.store.store_samples import NOON, Database, entries, open_new, receipt
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -169,40 +159,6 @@ def test_on_sqlite_progress_under_a_lock_is_unavailable(path: Path) -> None:
 
     store.record_progress("a:1", "sms", Progress())
     store.close()
-
-
-def test_the_figures_tell_what_there_is(store: Store) -> None:
-    store.save(
-        [
-            *entries(receipt("a"), receipt("b"), receipt("c", status=Status.FAILED), uplink()),
-            entry(None, reason=Reason.NOT_JSON),
-            entry(None, reason="bad_field:send_time"),
-            entry(None, reason="bad_field:phone_number"),
-            entry(None, outcome=Outcome.DROPPED, reason=Reason.NOT_JSON),
-        ]
-    )
-
-    assert store.counts() == {
-        "receipts": {"delivered": 2, "failed": 1},
-        "journal": {"stored": 4, "quarantined": 3, "dropped": 1},
-        "quarantined": {"not_json": 1, "bad_field": 2},
-        "uplinks": 1,
-    }
-
-
-def test_an_empty_store_counts_nothing(store: Store) -> None:
-    assert store.counts() == {"receipts": {}, "journal": {}, "quarantined": {}, "uplinks": 0}
-
-
-def test_the_quarantine_is_counted_from_its_own_index(path: Path) -> None:
-    open_new(path).close()
-    plan = query(
-        path,
-        "EXPLAIN QUERY PLAN SELECT outcome, reason, count(*) FROM journal "
-        "WHERE outcome != 'stored' GROUP BY outcome, reason",
-    )
-
-    assert "COVERING INDEX ix_journal_outcome" in str(plan)
 
 
 def test_asking_what_is_wrong_does_not_make_the_database(path: Path) -> None:

@@ -90,7 +90,9 @@ class Scene:
         with self.store.writing() as connection:
             connection.execute(insert(journal), [row] * count)
 
-    def audit(self, day: date, *, theirs: int, ours: int, account: str = "main") -> None:
+    def audit(
+        self, day: date, *, theirs: int, ours: int, account: str = "main", **counts: int
+    ) -> None:
         row = {
             "provider": "aliyun", "account": account, "day": day, "provider_total": theirs,
             "provider_delivered": 0, "provider_failed": 0, "provider_pending": 0,
@@ -98,7 +100,7 @@ class Scene:
             "audited_at": self.clock.now(),
         }  # fmt: skip
         with self.store.writing() as connection:
-            connection.execute(insert(audits).values(row))
+            connection.execute(insert(audits).values(row | counts))
 
     def count(self) -> None:
         """Let a keeper count everything, in no time."""

@@ -253,11 +253,13 @@ def test_quarantine_is_told_by_reason_without_its_detail(server: Running, scene:
 def test_audits_that_differ_are_told_and_others_are_not(server: Running, scene: Scene) -> None:
     scene.audit(date(2026, 11, 20), theirs=100, ours=98)
     scene.audit(date(2026, 11, 19), theirs=70, ours=70)
+    scene.audit(date(2026, 11, 18), theirs=60, ours=60, provider_failed=3, held_pending=3)
     scene.audit(date(2026, 11, 1), theirs=50, ours=40)
 
     seen = page(server)
 
-    assert seen.row("2026-11-20") == ["main", "100", "98", "0", "0"]
+    assert seen.row("2026-11-20") == ["main", "100", "98", "0", "0", "0", "0"]
+    assert seen.row("2026-11-18") == ["main", "60", "60", "0", "0", "3", "0"]
     assert "2026-11-19" not in seen.text
     assert "2026-11-01" not in seen.text
 

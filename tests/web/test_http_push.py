@@ -17,6 +17,7 @@ from receiptd.pulse import Pulse
 from receiptd.tally import Tally
 from receiptd.worker import Pace, Worker
 from tests.fakes import sms_report
+from tests.row_counts import by_outcome, by_status
 from tests.web.http_harness import SECRET, Running
 
 TARGET = f"/push/pushed/{SECRET}"
@@ -74,7 +75,7 @@ def array(*numbers: int) -> bytes:
 
 
 def rows(server: Running) -> dict[str, int]:
-    return server.store.counts()["receipts"]
+    return by_status(server.store)
 
 
 def test_the_check_is_answered_as_a_push_is(server):
@@ -131,7 +132,7 @@ def test_what_cannot_be_understood_is_quarantined_and_taken(server, worker):
 
     assert answer.json["code"] == 0
     assert rows(server) == {"delivered": 1}
-    assert server.store.counts()["journal"] == {"stored": 1, "quarantined": 2}
+    assert by_outcome(server.store) == {"stored": 1, "quarantined": 2}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from receiptd.providers.base import (
     SendReader,
 )
 from receiptd.providers.keys import StaticCredentials
-from receiptd.providers.polyv.sends import SEND_READERS, refusal
+from receiptd.providers.polyv.sends import SEND_READERS, is_about_credentials, refusal
 
 __all__ = ["PROVIDER", "PolyvProvider"]
 
@@ -56,6 +56,10 @@ class PolyvProvider:
     def refusal(self, code: str) -> Refusal | None:
         """Return what an error code, or a number's status, means."""
         return refusal(code)
+
+    def is_about_credentials(self, message: str) -> bool:
+        """Return whether a refusal in these words is one of app_id, app_secret or the clock."""
+        return is_about_credentials(message)
 
     def open_query(self, name: str, account: AccountSettings, clock: Clock) -> QueryApi | None:
         """Return None: its sends are asked for at the receipts_account."""

@@ -4,6 +4,7 @@ Polyv sends through a user's own account at Aliyun: `serialNo` is Aliyun's BizId
 from there, and so the rows stand under that account (`Provider.receipts_provider`).
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -23,11 +24,19 @@ from receiptd.providers.sends import (
 
 # A number's status: handed to Aliyun. The failures are the rows of errors.csv.
 _SUBMITTED = "12"
+# Polyv publishes one code of a call that is refused for who sends (in errors.csv); of the others
+# only the words are known.
+_ABOUT_CREDENTIALS = re.compile(r"\b(signature|timestamp)\b")
 
 
 def refusal(code: str) -> Refusal | None:
     """Return what an error code of Polyv, or a number's status, means (S2)."""
     return find("receiptd.providers.polyv", code)
+
+
+def is_about_credentials(message: str) -> bool:
+    """Return whether a refusal in these words is one of the key or the clock."""
+    return _ABOUT_CREDENTIALS.search(message) is not None
 
 
 def send(
@@ -79,11 +88,11 @@ def _row(sent: Sent, element: object, request_id: str | None) -> Receipt | None:
     """Return the row of one number, None for what cannot be read: its number is then missing."""
     if not isinstance(element, Mapping):
         return None
-    number = told(element, "phoneNumber", PHONE_MAX)
+    number = (told(element, "phoneNumber", PHONE_MAX) or "").strip()
     status = told(element, "status")
-    if number is None or status is None:
+    if not number or status is None:
         return None
-    phone = to_e164(number.strip())
+    phone = to_e164(number)
     serial = told(element, "serialNo", BIZ_ID_MAX)
     if serial is not None:  # only Aliyun gives it, so Aliyun has it, whatever the status says
         return sent.receipt(phone, serial)
