@@ -14,7 +14,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help venv demo test torture check format lock clean audit
+.PHONY: help venv demo test torture soak bench guard check format lock clean audit
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,9 @@ help:
 	@echo 'make venv    receiptd in $(VENV), to use it: . $(BIN)/activate'
 	@echo 'make test    all tests (ARGS="-k word" for some of them)'
 	@echo 'make torture 1,575 kills and failing system calls: up to 15 minutes, both cores'
+	@echo 'make soak    a million receipts with 1 % of faults, and what leaks: 10 to 20 minutes'
+	@echo 'make bench   measure against the promises: half an hour (ARGS=--quick: some minutes)'
+	@echo 'make guard   fail if receiptd has become slower: two minutes'
 	@echo 'make check   lint, format and types'
 	@echo 'make format  format the code'
 	@echo 'make audit   look for known faults of the pinned dependencies (needs the network)'
@@ -38,6 +41,15 @@ test: $(DEV)
 
 torture: $(DEV)
 	$(BIN)/python -m torture $(ARGS)
+
+soak: $(DEV)
+	$(BIN)/python -m torture.soak $(ARGS)
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+guard: $(DEV)
+	$(BIN)/python -m benchmarks.guard $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff check

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import URL, make_url
 
+from benchmarks import wire
 from receiptd.clock import SystemClock
 from receiptd.model import Entry, Envelope, ErrClass, Kind, Origin, Outcome, Receipt, Status
 from receiptd.store import Store, dialects, open_store
@@ -49,14 +50,7 @@ class Traffic:
 
     def _entry(self, number: int) -> Entry:
         at = self._start + timedelta(milliseconds=number)
-        biz_id = f"{900_000_000_000_000_000 + number * 137}^0"
-        # Spread as phones are: nothing but the key's order may help.
-        phone = f"139{number * 7_654_321 % 100_000_000:08d}"
-        body = (
-            f'{{"send_time":"{at:%F %T}","report_time":"{at:%F %T}","success":true,'
-            f'"err_msg":"用户接收成功","err_code":"DELIVERED","phone_number":"{phone}",'
-            f'"sms_size":"1","biz_id":"{biz_id}","out_id":"order-{number}"}}'
-        ).encode()
+        body = wire.body(number, at)
         envelope = Envelope(
             source="sms_report",
             envelope_id=f"5F290C926D472878-2-14D9529A8FA-{number:012d}",
@@ -68,8 +62,8 @@ class Traffic:
         receipt = Receipt(
             provider="aliyun",
             account="main",
-            biz_id=biz_id,
-            phone=f"+86{phone}",
+            biz_id=wire.biz_id(number),
+            phone=f"+86{wire.phone(number)}",
             status=Status.DELIVERED,
             origin=Origin.QUEUE,
             out_id=f"order-{number}",
@@ -77,7 +71,7 @@ class Traffic:
             err_msg="用户接收成功",
             err_class=ErrClass.OK,
             segments=1,
-            sent_at=at,
+            sent_at=at - wire.ON_THE_WAY,
             reported_at=at,
         )
         return Entry(

@@ -12,7 +12,6 @@ import http.client
 import json
 import multiprocessing
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from benchmarks.processes import wait
+from benchmarks.clients import free_port
+from benchmarks.machine import rss_mb
 from receiptd.sandbox import AckEvent, Sandbox
 from receiptd.sandbox.configuration import config_toml
 
@@ -33,6 +33,8 @@ ROUNDS = 3
 KINDS = ("off", "idle", "api", "page")
 _BURST = 16
 _THREADS = 4
+SOURCES = 3  # of the sandbox's configuration: at each waits one poll at least
+_GIVE_UP_S = 300.0
 
 
 def main() -> None:
@@ -64,7 +66,7 @@ def measure(kind: str, seconds: float) -> tuple[float, float, float, float]:
         command = [sys.executable, "-m", "receiptd", "run", "--config", str(config)]
         daemon = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
         try:
-            wait(lambda: sandbox.polls_waiting() >= 2 + _THREADS)
+            wait(lambda: sandbox.polls_waiting() >= SOURCES)
             return stream(sandbox, daemon.pid, port, kind, seconds)
         finally:
             daemon.terminate()
@@ -156,18 +158,14 @@ def receipt(number: int) -> str:
     )
 
 
-def rss_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("the daemon is gone")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
+def wait(condition: Callable[[], bool]) -> None:
+    """Return once `condition` holds."""
+    until = time.monotonic() + _GIVE_UP_S
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > until:
+            raise SystemExit("gave up")
+        pause.wait(0.01)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks.http_beside_receipts import RECEIPTS_PER_S, free_port, receipt
-from benchmarks.processes import wait
+from benchmarks.clients import free_port
+from benchmarks.http_beside_receipts import RECEIPTS_PER_S, SOURCES, receipt, wait
 from receiptd.sandbox import Sandbox
 from receiptd.sandbox.configuration import config_toml
 
@@ -52,7 +52,7 @@ def main() -> None:
         over = threading.Event()
         feeder = threading.Thread(target=feed, args=(sandbox, over))
         try:
-            wait(lambda: sandbox.polls_waiting() >= 6)
+            wait(lambda: sandbox.polls_waiting() >= SOURCES)
             feeder.start()
             took, refused = push(port, options.pushes)
         finally:
