@@ -24,6 +24,10 @@ class BatchSize:
     def current(self) -> int:
         return self._current
 
+    @property
+    def is_shrunk(self) -> bool:
+        return self._current < self._most
+
     def acked(self, *, acked: int, expired: int) -> None:
         """Take note of a batch: `expired` handles were dead when the work was done.
 

@@ -25,6 +25,7 @@ from receiptd.store import Store, open_store
 from receiptd.systemd import Notifier
 from receiptd.tally import Tally
 from receiptd.trial import ReadAs, Trial
+from receiptd.turns import Turns
 from receiptd.watchdog import Watchdog
 from receiptd.web.guest import Http
 from receiptd.web.health import SourceView
@@ -184,6 +185,7 @@ class Daemon:
             clock=self._clock,
         )
         batch_size = BatchSize(source.name, source.settings.batch_size)
+        turns = Turns(source.settings.threads, self._clock)
         trial = Trial(
             ReadAs(
                 provider=source.account.provider,
@@ -228,6 +230,7 @@ class Daemon:
                 clock=self._clock,
                 trace=self._trace,
                 batch_size=batch_size,
+                turns=turns,
                 sift=trial.sift,
             )
             self._pulses.append(pulse)

@@ -2,7 +2,7 @@
 I/O.
 
 Hot-path types are msgspec structs: the same as frozen dataclasses to read, an eighth of the cost
-to make.
+to make. They hold no cycles, so the collector need not look at them (`gc=False`).
 """
 
 from datetime import datetime
@@ -115,7 +115,7 @@ UNDECIDED = "undecided"
 WINDOW_CLOSED = "window_closed"
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One broker message as pulled.
 
     `visible_until` is on the clock's *monotonic* scale (the broker's NextVisibleTime minus its
@@ -137,7 +137,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         return f"Envelope(source={self.source!r}, envelope_id={self.envelope_id!r})"
 
 
-class Committed(msgspec.Struct, frozen=True):
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """An envelope whose transaction is durable; the only thing that a puller's ack() takes.
 
     Minted only in pipeline.py, after COMMIT, so that "ack before commit" does not type-check;
@@ -148,7 +148,7 @@ class Committed(msgspec.Struct, frozen=True):
     envelope: Envelope
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one source says about one SMS to one phone. Times are aware UTC, `phone` is E.164
     where readable."""
 
@@ -175,7 +175,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         return f"Receipt(biz_id={self.biz_id!r}, status={self.status.value!r})"
 
 
-class Uplink(msgspec.Struct, frozen=True, kw_only=True):
+class Uplink(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An SMS that a phone's user sent to us. `sequence_id` is the provider's identity of it, as
     text."""
 
@@ -192,7 +192,7 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
         return f"Uplink(sequence_id={self.sequence_id!r})"
 
 
-class Notice(msgspec.Struct, frozen=True, kw_only=True):
+class Notice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A review result of a signature or a template."""
 
     provider: str
@@ -208,7 +208,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 Record: TypeAlias = Receipt | Uplink | Notice
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One journal row to be, with its record if it was understood."""
 
     envelope: Envelope

@@ -85,7 +85,8 @@ class Pipeline:
         StoreUnavailable if the database is away; then nothing may be acked, and the same batch
         can be processed again.
         """
-        entries = [self._read(envelope) for envelope in envelopes]
+        received_at = self._clock.now()
+        entries = [self._read(envelope, received_at) for envelope in envelopes]
         try:
             saved = self._store.save([entry for group in entries for entry in group])
         except (StoreUnavailable, ConfigError, MemoryError):
@@ -95,14 +96,14 @@ class Pipeline:
             return self._save_one_by_one(envelopes, entries)
         return self._report(envelopes, entries, saved.changed)
 
-    def _read(self, envelope: Envelope) -> list[Entry]:
+    def _read(self, envelope: Envelope, received_at: datetime) -> list[Entry]:
         try:
-            return read(envelope, self._context, self._normalize, self._clock, self._understood)
+            return read(envelope, self._context, self._normalize, received_at, self._understood)
         except MemoryError:
             raise  # the process' trouble and not the envelope's: not acked, it comes again
         except Exception:
             _log.error("envelope.failed", envelope_id=envelope.envelope_id, exc_info=True)
-            return [self._unreadable(envelope, Reason.UNEXPECTED_ERROR)]
+            return [_unreadable(envelope, Reason.UNEXPECTED_ERROR, received_at)]
 
     def _save_one_by_one(
         self, envelopes: Sequence[Envelope], entries: Sequence[list[Entry]]
@@ -115,17 +116,14 @@ class Pipeline:
             except (StoreUnavailable, ConfigError, MemoryError):
                 raise
             except StoreRejected:
-                group = [self._unreadable(envelope, Reason.STORE_REJECTED)]
+                group = [_unreadable(envelope, Reason.STORE_REJECTED, group[0].received_at)]
                 self._store.save(group)
             except Exception:
                 _log.error("envelope.failed", envelope_id=envelope.envelope_id, exc_info=True)
-                group = [self._unreadable(envelope, Reason.UNEXPECTED_ERROR)]
+                group = [_unreadable(envelope, Reason.UNEXPECTED_ERROR, group[0].received_at)]
                 self._store.save(group)
             saved_entries.append(group)
         return self._report(envelopes, saved_entries, changed)
-
-    def _unreadable(self, envelope: Envelope, reason: Reason) -> Entry:
-        return _quarantined(envelope, 0, envelope.body, reason, self._clock)
 
     def _report(
         self, envelopes: Sequence[Envelope], entries: Sequence[list[Entry]], changed: int
@@ -156,17 +154,17 @@ def read(
     envelope: Envelope,
     context: Context,
     normalize: Normalizer,
-    clock: Clock,
+    received_at: datetime,
     understood: Outcome = Outcome.STORED,
 ) -> list[Entry]:
     """Return the journal entries of one envelope: a record each, or the reason why not. At least
     one."""
     if envelope.flaw is not None:
-        return [_quarantined(envelope, 0, envelope.body, envelope.flaw, clock)]
+        return [_unreadable(envelope, envelope.flaw, received_at)]
     try:
         parts = decode(envelope.body)
     except InvalidEnvelope as exc:
-        return [_quarantined(envelope, 0, envelope.body, str(exc), clock)]
+        return [_unreadable(envelope, str(exc), received_at)]
     entries = []
     for part in parts:
         try:
@@ -174,7 +172,7 @@ def read(
                 raise part.data
             record = normalize(part.data, context)
         except InvalidEnvelope as exc:
-            entries.append(_quarantined(envelope, part.index, part.body, str(exc), clock))
+            entries.append(_quarantined(envelope, part.index, part.body, str(exc), received_at))
             continue
         entries.append(
             Entry(
@@ -183,7 +181,7 @@ def read(
                 body=part.body,
                 kind=_KINDS[type(record)],
                 outcome=understood,
-                received_at=clock.now(),
+                received_at=received_at,
                 record=record,
             )
         )
@@ -196,7 +194,13 @@ def _earliest_report(entries: Sequence[list[Entry]]) -> datetime | None:
     return min(filter(None, times), default=None)
 
 
-def _quarantined(envelope: Envelope, part: int, body: bytes, reason: str, clock: Clock) -> Entry:
+def _unreadable(envelope: Envelope, reason: str, received_at: datetime) -> Entry:
+    return _quarantined(envelope, 0, envelope.body, reason, received_at)
+
+
+def _quarantined(
+    envelope: Envelope, part: int, body: bytes, reason: str, received_at: datetime
+) -> Entry:
     return Entry(
         envelope=envelope,
         part=part,
@@ -204,5 +208,5 @@ def _quarantined(envelope: Envelope, part: int, body: bytes, reason: str, clock:
         kind=Kind.UNREADABLE,
         outcome=Outcome.QUARANTINED,
         reason=reason,
-        received_at=clock.now(),
+        received_at=received_at,
     )

@@ -6,17 +6,19 @@ from typing import Protocol
 
 import msgspec
 
+from receiptd.acker import Acker
 from receiptd.batch_size import BatchSize
 from receiptd.clock import Clock
 from receiptd.errors import SourceCancelled, SourceError, SourceRefused
 from receiptd.gate import Attempt, Gate
 from receiptd.insist import insist
 from receiptd.log import get_logger
-from receiptd.model import Committed, Envelope
+from receiptd.model import Envelope
 from receiptd.pipeline import Processed
 from receiptd.pullers.base import Puller
 from receiptd.pulse import Pulse
 from receiptd.tally import Tally
+from receiptd.turns import Turn, Turns
 
 # A probe during an outage only asks whether the source answers; a long poll would keep the other
 # threads waiting.
@@ -26,12 +28,17 @@ _PROBE_WAIT_S = 1.0
 _THROTTLED_PAUSE_S = 5.0
 # Without long polling every empty answer comes early; this is the pause between two of them.
 _SHORT_POLL_PAUSE_S = 1.0
+# While full batches come at once there is a backlog, and several of them share a transaction: on
+# SQLite it costs as much as thirty rows. No longer than this, which the first of them waits.
+_GATHER_S = 0.02
+_GATHERED_PULLS = 8
+# A database that is slower than this gets no larger batches: their handles would be dead.
+_QUICK_S = 1.0
 # Allowances for the pulse: how long each step may take before the thread counts as stuck. A
 # puller promises its wait and 10 s more; the database's own limits are 5 to 10 s a statement.
 _PULL_ALLOWANCE_S = 15.0
 _STORE_ALLOWANCE_S = 45.0
 _SIFT_ALLOWANCE_S = 60.0
-_ACK_ALLOWANCE_S = 20.0
 # What an outage of a source began with.
 _PULL, _ACK = "pull", "ack"
 
@@ -77,9 +84,10 @@ class Worker:
         clock: Clock,
         trace: Callable[[str], None] = no_trace,
         batch_size: BatchSize | None = None,
+        turns: Turns | None = None,
         sift: Callable[[list[Envelope]], list[Envelope]] = all_of_them,
     ) -> None:
-        """`batch_size` is shared by the threads of a source; `sift` is `Trial.sift`."""
+        """`batch_size` and `turns` are the source's threads' in common; `sift` is `Trial.sift`."""
         self._open_puller = open_puller
         self._pipeline = pipeline
         self._pace = pace
@@ -91,9 +99,20 @@ class Worker:
         self._clock = clock
         self._trace = trace
         self._batch_size = batch_size or BatchSize(source, pace.batch_size)
+        self._turns = turns or Turns(1, clock)
         self._sift = sift
+        self._acker = Acker(
+            source,
+            at_a_time=pace.batch_size,
+            batch_size=self._batch_size,
+            tally=tally,
+            pulse=pulse,
+            clock=clock,
+            trace=trace,
+        )
         self._puller: Puller | None = None
         self._has_pulled = False
+        self._store_s = 0.0  # what the last batch took to be stored
         self._log = get_logger(source=source)
 
     def run(self) -> None:
@@ -115,65 +134,90 @@ class Worker:
 
     def cancel(self) -> None:
         """End a running long poll; called from the daemon's thread after `stopping` was set."""
+        self._turns.wake()
         if self._puller is not None:
             self._puller.cancel()
 
     def run_once(self) -> None:
-        """Take one batch its whole way, or nothing if the source or the database is away."""
-        # Do not take what cannot be stored: pulled envelopes are hidden from everyone else.
-        if not self._store_gate.wait_open(self._stopping, self._alive):
-            return
-        pause_s = 0.0
-        with self._source_gate.attempt(self._stopping, self._alive) as attempt:
-            if attempt is None:
+        """Take what comes in one turn its whole way, or nothing if the source or the database is
+        away."""
+        with self._turns.turn(self._stopping, self._alive) as turn:
+            # Do not take what cannot be stored: pulled envelopes are hidden from everyone else.
+            if turn is None or not self._store_gate.wait_open(self._stopping, self._alive):
                 return
-            try:
-                pause_s = self._take_batch(attempt)
-            except SourceCancelled:
-                return
-            except SourceError as exc:
-                self._source_failed(attempt, exc, cause=_PULL)
+            with self._source_gate.attempt(self._stopping, self._alive) as attempt:
+                if attempt is None:
+                    return
+                try:
+                    self._take_turn(turn, attempt)
+                except SourceCancelled:
+                    return
+                except SourceError as exc:
+                    self._source_failed(attempt, exc, cause=_PULL)
         if self._store_gate.is_open:
             self._tally.publish()
-        self._rest(pause_s)
 
-    def _take_batch(self, attempt: Attempt) -> float:
-        """Pull, process and ack; return how long to wait before the next pull."""
+    def _take_turn(self, turn: Turn, attempt: Attempt) -> None:
+        """Pull, let the next thread pull, process and ack."""
         # The first one, too: whether the source answers at all is known at once.
         brief = attempt.probe or not self._has_pulled
         wait_s = min(self._pace.wait_s, _PROBE_WAIT_S) if brief else self._pace.wait_s
         self._trace("before_pull")
         envelopes, took_s = self._pull(wait_s)
         if not envelopes:
-            return self._came_empty(attempt, wait_s, took_s)
-        self._trace("after_pull")
+            turn.over(pause_s=self._came_empty(attempt, wait_s, took_s))
+            return
         try:
-            return self._finish(attempt, envelopes)
+            share = len(envelopes) / self._batch_size.current
+            is_full = share >= 1
+            if is_full and not attempt.probe and self._store_s < _QUICK_S:
+                is_full = self._gather(envelopes)
+            # Messages that come further apart than the pause have nothing to gain by it.
+            paced = not is_full and took_s < self._pace.pace_s
+            turn.over(share=share, pause_s=self._pace.pace_s if paced else 0.0)
+            self._trace("after_pull")
+            self._finish(attempt, envelopes)
         finally:
             self._tally.released(envelopes)
 
-    def _finish(self, attempt: Attempt, envelopes: list[Envelope]) -> float:
-        """Process and ack a batch; return how long to wait before the next pull."""
+    def _gather(self, envelopes: list[Envelope]) -> bool:
+        """Pull more into `envelopes` while full batches come at once; return whether the last was
+        full."""
+        until = self._clock.monotonic() + _GATHER_S
+        for _ in range(_GATHERED_PULLS - 1):
+            if self._clock.monotonic() >= until or self._batch_size.is_shrunk:
+                break
+            try:
+                more, _took_s = self._pull(0.0)
+            except SourceError:
+                return False  # first what did come; if it lasts, the next pull tells
+            envelopes += more
+            if len(more) < self._batch_size.current:
+                return False
+        return True
+
+    def _finish(self, attempt: Attempt, envelopes: list[Envelope]) -> None:
+        """Process and ack what was pulled."""
+        assert self._puller is not None
         self._pulse.beat(_SIFT_ALLOWANCE_S)
         envelopes = self._sift(envelopes)
         if not envelopes:
-            return 0.0  # there was no time to try any: not acked, they come again
+            return  # there was no time to try any: not acked, they come again
         processed = self._process(envelopes)
         if processed is None:
-            return 0.0  # told to stop while the database was away: not acked, it comes again
+            return  # told to stop while the database was away: not acked, it comes again
         try:
-            acked = self._ack(processed.committed)
+            acked = self._acker.ack(self._puller, processed.committed)
         except SourceError as exc:
             self._source_failed(attempt, exc, cause=_ACK)
-            return 0.0
+            return
         if not acked:
             # The same envelopes will come again. If they come at once (a broker that lies about
             # handles), this is what keeps the loop from spinning.
             if attempt.failed(_ACK, longest_pause_s=_THROTTLED_PAUSE_S):
                 self._log.warning("ack.expired", acked=0, expired=len(envelopes))
-            return 0.0
+            return
         self._source_well(attempt)
-        return self._pace.pace_s if len(envelopes) < self._batch_size.current else 0.0
 
     def _pull(self, wait_s: float) -> tuple[list[Envelope], float]:
         assert self._puller is not None
@@ -196,33 +240,9 @@ class Worker:
         stored = insist(store, self._store_gate, self._stopping, self._log, self._alive)
         if stored is None:
             return None
-        processed, took_s = stored
-        self._tally.committed(processed, took_s)
+        processed, self._store_s = stored
+        self._tally.committed(processed, self._store_s)
         return processed
-
-    def _ack(self, committed: list[Committed]) -> int:
-        """Ack what can still be acked; return how many the broker took."""
-        assert self._puller is not None
-        self._pulse.beat(_ACK_ALLOWANCE_S)
-        now = self._clock.monotonic()
-        # A handle whose time has passed is dead; its envelope comes again and merges into its row.
-        alive = [one for one in committed if not _expired(one.envelope, now)]
-        late = len(committed) - len(alive)
-        self._trace("before_ack")
-        try:
-            result = self._puller.ack(alive)
-        except SourceError as exc:
-            self._log.warning("ack.failed", count=len(alive), code=exc.code)
-            self._tally.acked(acked=0, expired=late, failed=len(alive))
-            raise
-        self._trace("after_ack")
-        expired = result.expired + late
-        self._tally.acked(acked=result.acked, expired=expired, failed=result.failed)
-        # A handle that the broker refuses before its time died of something else than slow work.
-        now = self._clock.monotonic()
-        outlived = sum(_expired(one.envelope, now) for one in committed)
-        self._batch_size.acked(acked=result.acked, expired=min(expired, outlived))
-        return result.acked
 
     def _came_empty(self, attempt: Attempt, wait_s: float, took_s: float) -> float:
         if wait_s > 0 and took_s < wait_s / 2:
@@ -258,7 +278,3 @@ class Worker:
         if seconds > 0:
             self._pulse.beat(seconds + _PULL_ALLOWANCE_S)
             self._clock.wait(self._stopping, seconds)
-
-
-def _expired(envelope: Envelope, now: float) -> bool:
-    return envelope.visible_until is not None and envelope.visible_until < now

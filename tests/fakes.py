@@ -74,6 +74,7 @@ class FakePuller:
         self.pull_faults: list[SourceError] = []
         self.ack_faults: list[SourceError] = []
         self.empty_after_s: float | None = None  # None: a full long poll
+        self.comes_after_s = 0.0  # how long a pull waits for the messages that it returns
         self.between_handles: Callable[[], None] = lambda: None
         self.pulls = 0
         self.cancelled = False
@@ -85,6 +86,7 @@ class FakePuller:
             raise SourceCancelled("cancelled")
         if self.pull_faults:
             raise self.pull_faults.pop(0)
+        self.queue.clock.advance(self.comes_after_s)
         envelopes = self.queue.receive(batch_size)
         if not envelopes:
             self.queue.clock.advance(wait_s if self.empty_after_s is None else self.empty_after_s)

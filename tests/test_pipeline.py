@@ -44,7 +44,7 @@ def pipeline(saver):
 
 
 def entries(body):
-    return read(envelope(body), CONTEXT, NORMALIZE, ManualClock())
+    return read(envelope(body), CONTEXT, NORMALIZE, ManualClock().now())
 
 
 def test_an_envelope_with_an_array_gives_an_entry_for_each_element():

@@ -123,7 +123,7 @@ def url(request, tmp_path):
 def test_after_a_death_at_any_step_every_receipt_has_one_row_and_the_queue_is_empty(
     url, queue, point, nth
 ):
-    for number in range(40):
+    for number in range(200):  # more than one turn gathers
         queue.put(sms_report(number, success=number % 5 != 0))
     queue.put(b"no JSON")
     seen = 0
@@ -147,8 +147,8 @@ def test_after_a_death_at_any_step_every_receipt_has_one_row_and_the_queue_is_em
     assert not queue.bodies
     assert not first.early_acks
     assert not second.early_acks
-    assert len(statuses(second)) == 40
-    assert sum(1 for row in statuses(second) if row.status == "failed") == 8
+    assert len(statuses(second)) == 200
+    assert sum(1 for row in statuses(second) if row.status == "failed") == 40
     assert second.rows("SELECT DISTINCT reason FROM journal WHERE outcome = 'quarantined'") == [
         (Reason.NOT_JSON,)
     ]
@@ -328,17 +328,111 @@ def test_a_long_poll_that_answers_empty_at_once_is_slowed_down(rig):
     assert 6 <= rig.puller.pulls <= 16
 
 
-def test_a_partial_batch_is_followed_by_the_configured_pause(tmp_path, queue):
+def test_the_turn_after_a_partial_batch_begins_with_the_configured_pause(tmp_path, queue):
     rig = Rig(f"sqlite:///{tmp_path}/receipts.db", queue, pace_s=0.005)
-    for number in range(17):
-        queue.put(sms_report(number))
+    queue.put(sms_report(1))
     rig.worker.run_once()
     assert rig.clock.monotonic() == 0
 
+    queue.put(sms_report(2))
     rig.worker.run_once()
 
     assert rig.clock.monotonic() == pytest.approx(0.005)
+    assert not queue.bodies
     rig.close()
+
+
+def test_messages_further_apart_than_the_pause_are_taken_without_it(tmp_path, queue):
+    rig = Rig(f"sqlite:///{tmp_path}/receipts.db", queue, pace_s=0.005)
+    rig.puller.comes_after_s = 0.02
+    for number in range(3):
+        queue.put(sms_report(number))
+        rig.worker.run_once()
+
+    assert rig.clock.monotonic() == pytest.approx(3 * 0.02)
+    rig.close()
+
+
+def test_full_batches_that_come_at_once_share_a_transaction(rig, queue):
+    commits = []
+    process = rig.worker._pipeline.process
+
+    def count(envelopes):
+        commits.append(len(envelopes))
+        return process(envelopes)
+
+    rig.worker._pipeline.process = count
+    for number in range(150):
+        queue.put(sms_report(number))
+
+    rig.worker.run_once()
+    rig.worker.run_once()
+
+    assert commits == [8 * 16, 22]
+    assert not queue.bodies
+    assert len(statuses(rig)) == 150
+
+
+def test_a_slow_database_is_given_no_more_than_a_batch_at_a_time(rig, queue):
+    commits = []
+    process = rig.worker._pipeline.process
+
+    def slowly(envelopes):
+        commits.append(len(envelopes))
+        rig.clock.advance(2)
+        return process(envelopes)
+
+    rig.worker._pipeline.process = slowly
+    queue.put(sms_report(0))
+    rig.worker.run_once()
+    for number in range(32):
+        queue.put(sms_report(number))
+    rig.drain()
+
+    assert commits == [1, 16, 16]
+
+
+def test_what_was_gathered_before_a_failed_pull_is_stored_and_acked(rig, queue):
+    for number in range(40):
+        queue.put(sms_report(number))
+    real = rig.puller.pull
+
+    def fail_the_second(batch_size, wait_s):
+        if rig.puller.pulls == 1:
+            rig.puller.pull_faults = [SourceUnavailable("reset")]
+        return real(batch_size, wait_s)
+
+    rig.puller.pull = fail_the_second
+    rig.worker.run_once()
+
+    assert len(queue.acked) == 16
+    assert rig.source_gate.is_open
+    rig.drain()
+    assert not queue.bodies
+
+
+def test_after_a_failed_ack_the_rest_of_what_was_gathered_comes_again(rig, queue):
+    for number in range(40):
+        queue.put(sms_report(number))
+    real = rig.puller.ack
+    calls = 0
+
+    def fail_the_second(committed):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise SourceUnavailable("timeout")
+        return real(committed)
+
+    rig.puller.ack = fail_the_second
+    rig.worker.run_once()
+
+    counts = rig.tally.counts()
+    assert (counts.acked, counts.ack_failed, counts.in_flight) == (16, 24, 0)
+    rig.clock.advance(VISIBILITY_S)
+    rig.drain()
+    assert not queue.bodies
+    assert len(statuses(rig)) == 40
 
 
 def test_a_bug_in_the_loop_is_logged_waited_out_and_survived(rig, queue):

@@ -94,7 +94,7 @@ class Story:
         envelope = self._envelope(source, raw, pull_count)
         normalize = PROVIDER.normalizers["SmsReport"]
         context = Context("aliyun", "main", Origin.QUEUE)
-        self.store.save(read(envelope, context, normalize, self.clock))
+        self.store.save(read(envelope, context, normalize, self.clock.now()))
 
     def answer(self, row: dict[str, Any] | None, status: Status | None = None) -> None:
         """What reconciliation stores: a row of QuerySendDetails, or that there was none."""

@@ -1,19 +1,19 @@
 """The two calls that MNS and RocketMQ over HTTP share: receive a batch, delete handles."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 from xml.sax.saxutils import escape
 
 import msgspec
 
 from receiptd.clock import Clock, SystemClock
-from receiptd.errors import SourceError
+from receiptd.errors import SourceError, SourceUnavailable
 from receiptd.model import Committed, Credentials, CredentialsSource
 from receiptd.pullers.base import AckResult
 from receiptd.pullers.checks import Endpoint
 from receiptd.pullers.connection import CONNECT_TIMEOUT_S, Connection
-from receiptd.pullers.http1 import Answer
+from receiptd.pullers.failures import CURES
+from receiptd.pullers.http1 import Answer, serialize
 from receiptd.pullers.refusals import (
     EXPIRED_HANDLE,
     NOTHING_THERE,
@@ -27,8 +27,9 @@ MAX_WAIT_S = 30  # both brokers' longest long poll
 _NO_HANDLE = "receiptd-check"
 _monotonic = SystemClock().monotonic
 
-# Builds, signs and sends one request (method, target, body, credentials) with an SDK.
-Send: TypeAlias = Callable[[str, str, bytes, Credentials], None]
+# Signs one request (method, target, body, credentials) with an SDK and returns its headers. Raises
+# ValueError for keys that cannot be signed with.
+Sign: TypeAlias = Callable[[str, str, bytes, Credentials], Mapping[str, str]]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -45,22 +46,21 @@ DEFAULT_LIMITS = Limits()
 class Broker:
     """One signed call at a time over one connection, its outcomes told apart by our table.
 
-    `connection` is to be put where the SDK keeps its own. `target` is the path of the messages,
-    with what of the query is the same in every call.
+    `target` is the path of the messages, with what of the query is the same in every call.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
         target: str,
-        send: Send,
+        sign: Sign,
         credentials: CredentialsSource,
         clock: Clock,
         *,
         namespace: str,
         limits: Limits,
     ) -> None:
-        self.connection = Connection(
+        self._connection = Connection(
             endpoint.host,
             endpoint.port,
             https=endpoint.https,
@@ -68,7 +68,7 @@ class Broker:
             connect_timeout_s=limits.connect_s,
         )
         self._target = target
-        self._send = send
+        self._sign = sign
         self._credentials = credentials
         self._clock = clock
         self._namespace = namespace
@@ -121,11 +121,11 @@ class Broker:
 
     def cancel(self) -> None:
         """End a running receive at once and refuse later ones. Safe from any thread."""
-        self.connection.cancel()
+        self._connection.cancel()
 
     def close(self) -> None:
         """Release the connection."""
-        self.connection.close()
+        self._connection.close()
 
     def _delete_group(self, handles: list[str], *, interruptible: bool = False) -> AckResult:
         body = self._handles_document(handles)
@@ -162,11 +162,14 @@ class Broker:
         self, method: str, target: str, body: bytes, deadline: float, interruptible: bool
     ) -> tuple[Answer, Refusal | None, Credentials]:
         used = self._credentials.current()
-        answer = self.connection.exchange(
-            partial(self._send, method, target, body, used),
-            deadline - _monotonic(),
-            interruptible=interruptible,
-        )
+        try:
+            request = serialize(method, target, body, self._sign(method, target, body, used))
+        except ValueError:  # its text may quote
+            request = None
+        if request is None:
+            raise SourceUnavailable("unsendable", cure=CURES["unsendable"])
+        left = deadline - _monotonic()
+        answer = self._connection.exchange(request, left, interruptible=interruptible)
         succeeded = answer.status == (200 if method == "GET" else 204)
         return answer, None if succeeded else read_refusal(answer.body), used
 
@@ -175,7 +178,7 @@ class Broker:
             refusal = refusal or read_refusal(answer.body)
         error = to_error(answer, refusal, self._clock.now())
         if error.code == "bad_answer":
-            self.connection.close()  # who knows who is at the other end
+            self._connection.close()  # who knows who is at the other end
         return error
 
 

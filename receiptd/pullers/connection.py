@@ -1,22 +1,22 @@
-"""Our own connection at the SDKs' `client.http.conn`: one deadline per call, a cap on what is read,
-no hidden re-send, and an end from another thread.
+"""One keep-alive connection to a broker: one deadline per call, a cap on what is read, no hidden
+re-send, and an end from another thread.
 
-It is not a documented API of the SDKs; they are pinned, and tests/pullers/test_seam.py fails if the
-seam moves.
+The SDKs sign; they do not send. What they make of an answer (a connection without timeouts over
+TLS, text that is decoded before anyone has looked at it) is gone round.
 """
 
 import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from receiptd.clock import SystemClock
 from receiptd.errors import SourceCancelled, SourceError, SourceUnavailable
 from receiptd.pullers.dialing import Address, Lookup, default_tls, dial, numeric
-from receiptd.pullers.failures import CURES, explain
-from receiptd.pullers.http1 import Answer, AnswerReader, WireError, serialize
+from receiptd.pullers.failures import explain
+from receiptd.pullers.http1 import Answer, AnswerReader, WireError
 
 CONNECT_TIMEOUT_S = 5.0  # several round trips around the world, a third of a visibility timeout
 MAX_BODY_BYTES = 4 * 1024 * 1024  # 16 MNS messages of 64 KiB in base64 are 1.4 MiB
@@ -28,16 +28,11 @@ _RECEIVE_BYTES = 64 * 1024
 _monotonic = SystemClock().monotonic
 
 
-class Interrupted(Exception):
-    """Passes a failure through the SDK, which makes text of it: so it carries a short word only."""
-
-
 class Connection:
-    """One keep-alive connection to one host, used by one thread; only `cancel` comes from others.
+    """Used by one thread; only `cancel` comes from others.
 
-    The SDKs see `request`, `sock`, `getresponse`, `request_length` and `close`; the pullers see
-    `exchange`. `monotonic` stamps the arrival of answers; deadlines are on the machine's monotonic
-    clock, because sockets wait in real time.
+    `monotonic` stamps the arrival of answers; deadlines are on the machine's monotonic clock,
+    because sockets wait in real time.
     """
 
     def __init__(
@@ -52,50 +47,46 @@ class Connection:
         max_body: int = MAX_BODY_BYTES,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.host = host
-        self.port = port
-        self.sock: socket.socket | None = None
-        self.request_length = 0  # read by the SDKs
+        self._host = host
+        self._port = port
         self._https = https
         self._tls = tls
         self._arrival_clock = monotonic
         self._connect_timeout_s = connect_timeout_s
         self._max_idle_s = max_idle_s
         self._max_body = max_body
-        self._lock = threading.Lock()  # over sock's identity, the call's kind and the lookup
+        self._sock: socket.socket | None = None
+        self._poll = select.poll()
+        self._lock = threading.Lock()  # over the socket's identity, the call's kind and the lookup
         self._cancelled = False
         self._interruptible = False
         self._lookup: Lookup | None = None
         self._deadline = 0.0
         self._idle_since = 0.0
-        self._reused = False
         self._sent_at = 0.0
-        self._request: bytes | None = None
-        self._answer: Answer | None = None
-        self._failure: SourceError | None = None
 
-    def exchange(
-        self, send: Callable[[], object], seconds: float, *, interruptible: bool
-    ) -> Answer:
-        """Let `send` (the SDK) make one call over this connection and return what came back.
+    def exchange(self, request: bytes, seconds: float, *, interruptible: bool) -> Answer:
+        """Send a request (http1.serialize) and return what came back.
 
         Takes at most `seconds`, whatever the peer does. Raises SourceCancelled if it is
         `interruptible` and `cancel` was called before or meanwhile, else SourceUnavailable.
         """
-        self._arm(seconds, interruptible)
+        with self._lock:
+            if interruptible and self._cancelled:
+                raise SourceCancelled("cancelled")
+            self._interruptible = interruptible
+        self._deadline = _monotonic() + seconds
         try:
-            send()
+            return self._exchange(request)
+        except (OSError, WireError) as exc:
+            self.close()
+            error = self._failure(exc)
+        except BaseException:
+            self.close()
+            raise
         finally:
             self._interruptible = False
-            if self._answer is None:
-                self.close()
-        answer, failure = self._answer, self._failure
-        self._answer = self._failure = self._request = None
-        if failure is not None:
-            raise failure
-        if answer is None:  # the SDK gave up before it sent anything
-            raise SourceUnavailable("unsendable", cure=CURES["unsendable"])
-        return answer
+        raise error  # outside the handler: what it knows may quote
 
     def cancel(self) -> None:
         """End a running interruptible exchange and refuse later ones; leave any other alone."""
@@ -105,86 +96,40 @@ class Connection:
                 return
             if self._lookup is not None:
                 self._lookup.wake()
-            if self.sock is not None:
+            if self._sock is not None:
                 # It may not be connected yet, or gone already: then _adopt sees the flag.
                 with suppress(OSError):
                     # Not SSLSocket.shutdown: that one tears down TLS state under the reader's feet.
-                    socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                    socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket, if any; the next exchange connects anew."""
         with self._lock:  # so that cancel never shuts down a descriptor that was given away
-            sock, self.sock = self.sock, None
+            sock, self._sock = self._sock, None
             if sock is not None:
                 sock.close()
 
-    # What the SDKs call.
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        body: bytes | str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """Send one request; a second one in the same exchange is refused."""
-        if self._request is not None:
-            raise self._failed(WireError("reset"))
-        try:
-            self._request = serialize(method, url, body, headers or {})
-        except ValueError:
-            raise self._failed(WireError("unsendable")) from None
-        self.request_length = len(self._request)
-        try:
-            self._reused = self._still_usable()
-            if self._reused:
-                try:
-                    self._send()
-                    return
-                except (ConnectionError, ssl.SSLError):
-                    # A reused connection that was dead: nothing of the request was executed.
-                    self._reused = False
-            self._connect()
-            self._send()
-        except (OSError, WireError) as exc:
-            raise self._failed(exc) from None
-
-    def getresponse(self) -> "_SdkAnswer":
-        """Read the answer. If a reused connection turns out to have been closed by the peer while
-        idle, reconnect and send once more within the same deadline."""
-        try:
+    def _exchange(self, request: bytes) -> Answer:
+        if self._still_usable():
             try:
-                answer = self._read()
-            except _ClosedWhileIdle:
-                self._reused = False
-                self._connect()
-                self._send()
-                answer = self._read()
-        except (OSError, WireError) as exc:
-            raise self._failed(exc) from None
-        self._answer = answer
-        return _SdkAnswer(answer)
-
-    # One call.
-
-    def _arm(self, seconds: float, interruptible: bool) -> None:
-        with self._lock:
-            if interruptible and self._cancelled:
-                raise SourceCancelled("cancelled")
-            self._interruptible = interruptible
-        self._deadline = _monotonic() + seconds
-        self._request = self._answer = self._failure = None
+                self._send(request)
+            except (ConnectionError, ssl.SSLError):
+                pass  # it was dead: nothing of the request was executed
+            else:
+                with suppress(_ClosedWhileIdle):
+                    return self._read(reused=True)
+        self._connect()
+        self._send(request)
+        return self._read(reused=False)
 
     def _still_usable(self) -> bool:
         """Whether the connection is open, fresh, and has nothing to read: a close notice or stray
         bytes would be taken for this request's answer."""
-        if self.sock is None:
+        if self._sock is None:
             return False
         if _monotonic() - self._idle_since <= self._max_idle_s:
-            poll = select.poll()
-            poll.register(self.sock, select.POLLIN)
-            unread = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()
-            if not unread and not poll.poll(0):
+            unread = isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()
+            if not unread and not self._poll.poll(0):
                 return True
         self.close()
         return False
@@ -196,43 +141,72 @@ class Connection:
             deadline=self._deadline,
             connect_timeout_s=self._connect_timeout_s,
             tls=(self._tls or default_tls()) if self._https else None,
-            server_name=self.host,
+            server_name=self._host,
             adopt=self._adopt,
             discard=self.close,
         )
         self._adopt(sock)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # We wait ourselves: a socket with a timeout costs twice the system calls.
+        sock.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
     def _adopt(self, sock: socket.socket) -> None:
         with self._lock:
-            self.sock = sock
+            self._sock = sock
             if self._interruptible and self._cancelled:
                 raise WireError("cancelled")
 
     def _addresses(self) -> Sequence[Address]:
-        if found := numeric(self.host, self.port):
+        if found := numeric(self._host, self._port):
             return found
         with self._lock:
             # One that never came back is waited for again: a stuck resolver must not collect
             # threads.
             if self._lookup is None or self._lookup.finished:
-                self._lookup = Lookup(self.host, self.port)
+                self._lookup = Lookup(self._host, self._port)
             lookup = self._lookup
         return lookup.wait(self._deadline - _monotonic(), self._must_stop)
 
     def _must_stop(self) -> bool:
         return self._interruptible and self._cancelled
 
-    def _send(self) -> None:
-        assert self.sock is not None
-        assert self._request is not None
+    def _send(self, request: bytes) -> None:
+        assert self._sock is not None
         self._sent_at = _monotonic()
-        self.sock.settimeout(self._left())
-        self.sock.sendall(self._request)
+        rest = memoryview(request)
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(select.POLLOUT)
 
     def _receive(self) -> bytes:
-        assert self.sock is not None
-        self.sock.settimeout(self._left())
-        return self.sock.recv(_RECEIVE_BYTES)
+        assert self._sock is not None
+        if not self._https:  # TLS may hold what it has already read
+            self._wait(select.POLLIN)
+        while True:
+            try:
+                return self._sock.recv(_RECEIVE_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+
+    def _wait(self, event: int) -> None:
+        """Wait until the socket is ready. Raises TimeoutError at the deadline."""
+        assert self._sock is not None
+        if event != select.POLLIN:
+            self._poll.modify(self._sock, event)
+        try:
+            if not self._poll.poll(self._left() * 1000):
+                raise TimeoutError("deadline")
+        finally:
+            if event != select.POLLIN:
+                self._poll.modify(self._sock, select.POLLIN)
 
     def _left(self) -> float:
         left = self._deadline - _monotonic()
@@ -240,12 +214,14 @@ class Connection:
             raise TimeoutError("deadline")
         return left
 
-    def _read(self) -> Answer:
+    def _read(self, *, reused: bool) -> Answer:
+        """Read the answer. Raises _ClosedWhileIdle if a `reused` connection turns out to have been
+        closed by the peer while it was idle: then the request is to be sent once more."""
         reader = AnswerReader(self._receive, self._arrival_clock, self._max_body)
         try:
             answer = reader.read()
         except (ConnectionError, WireError) as exc:
-            if self._closed_while_idle(exc, reader):
+            if reused and not reader.begun and self._was_closed_while_idle(exc):
                 raise _ClosedWhileIdle from None
             raise
         if reader.keep_alive:
@@ -254,41 +230,19 @@ class Connection:
             self.close()
         return answer
 
-    def _closed_while_idle(self, exc: Exception, reader: AnswerReader) -> bool:
+    def _was_closed_while_idle(self, exc: Exception) -> bool:
         """Whether the peer gave up the idle connection while our request was on its way. Later than
         a round trip it may have executed the request: a second pull would hide a second batch."""
-        if reader.begun or not self._reused or self._must_stop():
-            return False
-        if isinstance(exc, WireError) and exc.code != "reset":
+        if self._must_stop() or (isinstance(exc, WireError) and exc.code != "reset"):
             return False
         return _monotonic() - self._sent_at <= RESEND_WINDOW_S
 
-    def _failed(self, exc: OSError | WireError) -> "Interrupted":
-        """Note the failure for `exchange` and return what may pass through the SDK."""
-        self.close()
+    def _failure(self, exc: OSError | WireError) -> SourceError:
         if self._must_stop():
-            self._failure = SourceCancelled("cancelled")
-        else:
-            code, cure = explain(exc)
-            self._failure = SourceUnavailable(code, cure=cure)
-        return Interrupted(self._failure.code)
+            return SourceCancelled("cancelled")
+        code, cure = explain(exc)
+        return SourceUnavailable(code, cure=cure)
 
 
 class _ClosedWhileIdle(Exception):
     """The reused connection was closed before one byte of the answer came."""
-
-
-class _SdkAnswer:
-    """What the SDKs see of an answer. The body stays with us: one SDK would decode it as UTF-8 and
-    fail, both would put it into exception texts."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.status = answer.status
-        self._headers = answer.headers
-
-    def getheaders(self) -> list[tuple[str, str]]:
-        # Both look up their request id case-sensitively and fail if it is missing.
-        return list({"x-mns-request-id": "", "x-mq-request-id": "", **self._headers}.items())
-
-    def read(self) -> bytes:
-        return b""

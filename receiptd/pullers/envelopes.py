@@ -2,13 +2,12 @@
 mean alike."""
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from receiptd.model import Envelope, Reason
 from receiptd.pullers.http1 import Answer
 from receiptd.pullers.xml import Message
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_MS = 4_102_444_800_000  # the year 2100: beyond it is nonsense, not a time
 MAX_HIDDEN_S = 43_200.0  # the longest visibility timeout that can be set
 
@@ -38,10 +37,12 @@ def digest_differs(message: Message, *candidates: bytes) -> bool:
     Undocumented over which bytes it is taken, so it decides nothing; a count of it tells of damage.
     """
     stated = message.fields.get("MessageBodyMD5", "").lower()
-    return bool(stated) and all(
-        hashlib.md5(candidate, usedforsecurity=False).hexdigest() != stated
-        for candidate in candidates
-    )
+    if not stated:
+        return False
+    for candidate in candidates:
+        if hashlib.md5(candidate, usedforsecurity=False).hexdigest() == stated:
+            return False
+    return True
 
 
 def _integer(text: str | None) -> int | None:
@@ -54,7 +55,7 @@ def _time(text: str | None) -> datetime | None:
     milliseconds = _integer(text)
     if milliseconds is None or not 0 < milliseconds < _MAX_MS:
         return None
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)  # a quarter of a timedelta's cost
 
 
 def _visible_until(text: str | None, answer: Answer) -> float | None:

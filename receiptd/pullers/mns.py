@@ -1,12 +1,10 @@
-"""The MNS puller: the official SDK builds, signs and sends; connection and decoding are ours."""
+"""The MNS puller: the official SDK signs; connection and decoding are ours."""
 
 import binascii
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 
 from mns.auth import Credentials as SdkCredentials
 from mns.mns_client import MNSClient
-from mns.mns_exception import MNSExceptionBase
 from mns.mns_http import RequestInternal
 from mns.mns_request import RequestBase
 
@@ -48,19 +46,18 @@ class MnsPuller:
         self.digest_mismatches = 0  # bodies that did not have the MD5 the broker stated
         self._source = source
         self._signing = _Signing()
-        # Always http to the SDK: for https it would load the roots for a connection we replace.
-        # The signature does not cover the scheme.
+        # Always http to the SDK: for https it would load the roots for a connection that is never
+        # used. The signature does not cover the scheme.
         self._client = MNSClient(f"http://{where.netloc}", credentials_provider=self._signing)
         self._broker = Broker(
             where,
             f"/queues/{queue}/messages",
-            self._send,
+            self._sign,
             credentials,
             clock,
             namespace=_NAMESPACE,
             limits=limits,
         )
-        self._client.http.conn = self._broker.connection
 
     def pull(self, batch_size: int, wait_s: float) -> list[Envelope]:
         answer, messages = self._broker.receive(batch_size, wait_s)
@@ -87,14 +84,15 @@ class MnsPuller:
     def close(self) -> None:
         self._broker.close()
 
-    def _send(self, method: str, target: str, body: bytes, credentials: Credentials) -> None:
+    def _sign(
+        self, method: str, target: str, body: bytes, credentials: Credentials
+    ) -> Mapping[str, str]:
         self._signing.use(credentials)
         # "" and not b"": the SDK compares with "" to see whether there is a body to sign.
         request = RequestInternal(method, target, data=body or "")
-        # Their texts can quote; the connection knows what happened, or that nothing was sent.
-        with suppress(MNSExceptionBase, UnicodeError):
-            self._client.build_header(_ANONYMOUS, request)
-            self._client.http.send_request(request)
+        self._client.build_header(_ANONYMOUS, request)
+        headers: Mapping[str, str] = request.header
+        return headers
 
     def _envelope(self, message: Message, answer: Answer) -> Envelope:
         if message.damaged is not None:

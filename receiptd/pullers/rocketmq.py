@@ -1,12 +1,9 @@
-"""The RocketMQ-over-HTTP puller: the official SDK builds, signs and sends; connection and decoding
-are ours."""
+"""The RocketMQ-over-HTTP puller: the official SDK signs; connection and decoding are ours."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from mq_http_sdk.mq_client import MQClient
-from mq_http_sdk.mq_exception import MQExceptionBase
 from mq_http_sdk.mq_http import RequestInternal
 
 from receiptd.clock import Clock
@@ -56,9 +53,8 @@ class RocketMqPuller:
         # (`strict=`). The signature does not cover the scheme.
         self._client = MQClient(f"http://{where.netloc}", "", "", "")
         self._broker = Broker(
-            where, target, self._send, credentials, clock, namespace=_NAMESPACE, limits=limits
+            where, target, self._sign, credentials, clock, namespace=_NAMESPACE, limits=limits
         )
-        self._client.http.conn = self._broker.connection
 
     def pull(self, batch_size: int, wait_s: float) -> list[Envelope]:
         answer, messages = self._broker.receive(batch_size, wait_s, more=self._tag)
@@ -78,16 +74,17 @@ class RocketMqPuller:
     def close(self) -> None:
         self._broker.close()
 
-    def _send(self, method: str, target: str, body: bytes, credentials: Credentials) -> None:
+    def _sign(
+        self, method: str, target: str, body: bytes, credentials: Credentials
+    ) -> Mapping[str, str]:
         self._client.access_id = credentials.access_key_id
         self._client.access_key = credentials.access_key_secret
         self._client.security_token = credentials.security_token
         # "" and not b"": the SDK compares with "" to see whether there is a body to sign.
         request = RequestInternal(method, target, data=body or "")
-        # Their texts can quote; the connection knows what happened, or that nothing was sent.
-        with suppress(MQExceptionBase, UnicodeError):
-            self._client.build_header(None, request)
-            self._client.http.send_request(request)
+        self._client.build_header(None, request)
+        headers: Mapping[str, str] = request.header
+        return headers
 
     def _envelope(self, message: Message, answer: Answer) -> Envelope:
         body = message.fields.get("MessageBody", "").encode()

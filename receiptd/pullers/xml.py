@@ -10,6 +10,8 @@ from xml.parsers import expat
 
 import msgspec
 
+from receiptd.pullers.plain_xml import read_plainly
+
 MAX_SALVAGED = 16  # what one call can ask for; a broken document gets no more
 # Sixteen messages have under 700 tags. Above this the document is hostile, and a tree of it would
 # take a hundred times its size.
@@ -33,7 +35,7 @@ _MAX_PLAIN_BYTES = 1024  # no id, handle or time is longer
 _MARKS = re.compile(rb"<Message>|</Message>|<!\[CDATA\[|\]\]>")
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One `<Message>`: its fields by local name, complete. `damaged` holds its raw bytes if it was
     not well formed; the fields are then what could be saved, never the body."""
 
@@ -57,6 +59,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
 def read_messages(document: bytes) -> list[Message] | None:
     """Return the messages of an answer, or None if it is no complete list of messages."""
+    if document.count(b"<") <= _MAX_TAGS and (plain := read_plainly(document)) is not None:
+        return [Message(fields) for fields in plain]
     root = _parse(document)
     if root is None:
         return _salvage(document)

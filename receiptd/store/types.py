@@ -6,6 +6,7 @@ MySQL's own types are imported where they are met, because they cost memory that
 
 from datetime import UTC as UTC_ZONE
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy import (
     TIMESTAMP,
@@ -26,6 +27,7 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")
 _MYSQL = ("mysql", "mariadb")
 
 
+@lru_cache(maxsize=1024)  # most come several times: the same second, the same batch
 def sqlite_time(value: datetime) -> str:
     """Return `value` as SQLite holds it: UTC, always 26 characters, so that text order is time
     order.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from receiptd.pullers import connection as connection_module
 from receiptd.pullers.connection import Connection
+from receiptd.pullers.http1 import serialize
 from tests.pullers.puller_harness import (
     PATIENCE_S,
 )
@@ -62,14 +62,6 @@ def plain(port: int, **options: Any) -> Connection:
 
 
 def get(connection: Connection, seconds: float = PATIENCE_S) -> int:
-    """Make one call as the SDKs do and return its status."""
-
-    def send() -> None:
-        try:
-            connection.request("GET", "/", "", {"host": "x"})
-            assert connection.sock is not None
-            connection.getresponse().read()
-        except connection_module.Interrupted:
-            return
-
-    return connection.exchange(send, seconds, interruptible=True).status
+    """Make one call and return its status."""
+    request = serialize("GET", "/", b"", {"host": "x"})
+    return connection.exchange(request, seconds, interruptible=True).status

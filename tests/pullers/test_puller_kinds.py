@@ -149,9 +149,9 @@ def test_an_mns_endpoint_comes_from_the_source_then_the_account_then_the_vendor(
     token = {**GOOD_MNS, "credentials": "token", "message_type": "SmsReport"}
 
     hosts = [
-        open_with(MNS, token, account)._broker.connection.host,
-        open_with(MNS, {**token, "endpoint": ""}, account)._broker.connection.host,
-        open_with(MNS, {**token, "endpoint": ""})._broker.connection.host,
+        open_with(MNS, token, account)._broker._connection._host,
+        open_with(MNS, {**token, "endpoint": ""}, account)._broker._connection._host,
+        open_with(MNS, {**token, "endpoint": ""})._broker._connection._host,
     ]
 
     assert hosts == ["h", "account", TOKEN_ENDPOINT.removeprefix("https://")]

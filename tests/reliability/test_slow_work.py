@@ -97,7 +97,7 @@ def test_a_queue_is_drained_though_a_full_batch_takes_longer_than_its_visibility
             "log_level": "warning",
             "source": "slow",
             "acked": 0,
-            "expired": 16,
+            "expired": 64,
             "batch_size": 8,
         }
     ]

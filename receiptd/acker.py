@@ -1,0 +1,80 @@
+"""The last step of a batch: tell the broker what is durable, while it still wants to know."""
+
+from collections.abc import Callable, Sequence
+
+from receiptd.batch_size import BatchSize
+from receiptd.clock import Clock
+from receiptd.errors import SourceError
+from receiptd.log import get_logger
+from receiptd.model import Committed, Envelope
+from receiptd.pullers.base import AckResult, Puller
+from receiptd.pulse import Pulse
+from receiptd.tally import Tally
+
+# For the pulse: a puller's ack is bounded by 10 s.
+_ALLOWANCE_S = 20.0
+
+
+class Acker:
+    """Acks for one worker; used by its thread only."""
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        at_a_time: int,
+        batch_size: BatchSize,
+        tally: Tally,
+        pulse: Pulse,
+        clock: Clock,
+        trace: Callable[[str], None],
+    ) -> None:
+        """`at_a_time` is what one call may ack; `batch_size` is told of handles that died."""
+        self._at_a_time = at_a_time
+        self._batch_size = batch_size
+        self._tally = tally
+        self._pulse = pulse
+        self._clock = clock
+        self._trace = trace
+        self._log = get_logger(source=source)
+
+    def ack(self, puller: Puller, committed: Sequence[Committed]) -> int:
+        """Ack what can still be acked; return how many handles the broker took.
+
+        Raises SourceError if a call failed; what it did not ack comes again.
+        """
+        self._trace("before_ack")
+        acked = expired = 0
+        for first in range(0, len(committed), self._at_a_time):
+            rest = max(len(committed) - first - self._at_a_time, 0)
+            result = self._call(puller, committed[first : first + self._at_a_time], rest)
+            acked += result.acked
+            expired += result.expired
+        self._trace("after_ack")
+        # A handle that the broker refuses before its time died of something else than slow work.
+        now = self._clock.monotonic()
+        outlived = sum(_is_dead(one.envelope, now) for one in committed)
+        self._batch_size.acked(acked=acked, expired=min(expired, outlived))
+        return acked
+
+    def _call(self, puller: Puller, committed: Sequence[Committed], rest: int) -> AckResult:
+        """Make one call; if it fails, the `rest` is not tried either."""
+        self._pulse.beat(_ALLOWANCE_S)
+        now = self._clock.monotonic()
+        # A handle whose time has passed is dead; its envelope comes again and merges into its row.
+        alive = [one for one in committed if not _is_dead(one.envelope, now)]
+        late = len(committed) - len(alive)
+        try:
+            result = puller.ack(alive)
+        except SourceError as exc:
+            failed = len(alive) + rest
+            self._log.warning("ack.failed", count=failed, code=exc.code)
+            self._tally.acked(acked=0, expired=late, failed=failed)
+            raise
+        expired = result.expired + late
+        self._tally.acked(acked=result.acked, expired=expired, failed=result.failed)
+        return AckResult(acked=result.acked, expired=expired, failed=result.failed)
+
+
+def _is_dead(envelope: Envelope, now: float) -> bool:
+    return envelope.visible_until is not None and envelope.visible_until < now
