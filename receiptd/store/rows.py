@@ -190,15 +190,19 @@ def body_text(body: bytes) -> tuple[str, str]:
 
 
 def _check(texts: Sequence[str | None], limits: Sequence[tuple[str, int, bool]]) -> None:
+    whole = "".join(filter(None, texts))  # one look at all of them: nearly always all is well
+    is_clean = "\0" not in whole and (whole.isascii() or _is_unicode(whole))
     for text, (column, limit, nullable) in zip(texts, limits, strict=True):
         if text is None:
             if not nullable:
                 raise StoreRejected(f"{column}: missing")
         elif len(text) > limit:
             raise StoreRejected(f"{column}: longer than {limit} characters")
+        elif is_clean:
+            continue
         elif "\0" in text:
             raise StoreRejected(f"{column}: holds a NUL character")
-        elif not text.isascii() and not _is_unicode(text):
+        elif not _is_unicode(text):
             raise StoreRejected(f"{column}: holds a lone surrogate")
 
 

@@ -31,7 +31,7 @@ def parsed(document):
         listed(ONE, opening="<Messages>"),
         listed(ONE.replace("><", ">\n\t<")),
         listed("<Message><MessageBody></MessageBody><Priority>8</Priority></Message>"),
-        listed('<Message><MessageBody>{"err_msg":"用户 接收成功 🎉"}</MessageBody></Message>'),
+        listed(ONE.replace("5F-1", '{"err_msg":"用户 接收成功 🎉"}')),
         (f"<Messages>{ONE}</Messages>").encode(),
     ],
 )
@@ -51,6 +51,9 @@ def test_what_the_brokers_write_is_read_as_a_parser_reads_it(document):
         listed("<!-- hello -->" + ONE),
         listed("<Message><!-- hello --><MessageId>1</MessageId></Message>"),
         listed("<Message><MessageId>1</MessageId><MessageId>2</MessageId></Message>"),
+        listed(ONE, ONE.replace("ReceiptHandle", "Priority")),
+        listed(ONE, ONE[:9] + "<Priority>8</Priority>" + ONE[9:]),
+        listed(ONE, ONE.replace("5F-1", "a > b")),
         listed("<Message><MessageId>1</ReceiptHandle></Message>"),
         listed("<Message><MessageId>1</MessageId>"),
         listed("<Message><MessageBody><b>1</b></MessageBody></Message>"),
