@@ -78,10 +78,10 @@ class Turns:
         while not (admitted.is_set() or stopping.is_set()):
             waiting()
             self._clock.wait(admitted, _LOOK_S)
-        pause_s = self._not_before - self._clock.monotonic()
-        if pause_s > 0:
-            waiting()
-            self._clock.wait(stopping, pause_s)
+        while (pause_s := self._not_before - self._clock.monotonic()) > 0:
+            waiting()  # more than once: a pause can be configured to be a minute
+            if self._clock.wait(stopping, min(pause_s, _LOOK_S)):
+                break
         return not stopping.is_set()
 
     def _give_back(self, share: float, pause_s: float) -> None:

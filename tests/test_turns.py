@@ -104,6 +104,18 @@ def test_a_pause_is_the_sources_and_not_the_threads(clock):
         assert clock.monotonic() == pytest.approx(0.005)
 
 
+def test_whoever_pauses_for_a_minute_says_meanwhile_that_it_is_alive(clock):
+    turns = Turns(1, clock)
+    told = []
+    with turns.turn(NEVER) as turn:
+        turn.over(pause_s=60)
+    with turns.turn(NEVER, lambda: told.append(clock.monotonic())):
+        pass
+
+    assert told == [0, 10, 20, 30, 40, 50]
+    assert clock.monotonic() == 60
+
+
 def test_a_turn_that_ends_by_an_exception_is_given_back(clock):
     turns = Turns(1, clock)
     with pytest.raises(ZeroDivisionError), turns.turn(NEVER):

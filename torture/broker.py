@@ -19,12 +19,25 @@ _SEND_EACH = 8
 _SEND_EVERY_S = 0.01
 _MOST_WAITING = 256
 
-_MNS = """\
+# The accounts that the sandbox knows; `url` is where it is, as TOML.
+ALIYUN = """\
 [accounts.main]
 provider = "aliyun"
 access_key_id = "testAK"
 access_key_secret = "testSK"
 endpoints = {{ dysms = {url}, dybase = {url}, mns = {url} }}
+"""
+JUSHITA = """\
+[accounts.shop]
+provider = "jushita"
+app_key = "12345678"
+app_secret = "topSecret"
+access_key_id = "testAK"
+access_key_secret = "testSK"
+"""
+_MNS = (
+    ALIYUN
+    + """\
 [sources.receipts]
 puller = "mns"
 account = "main"
@@ -33,13 +46,10 @@ queue = {queue}
 credentials = "token"
 threads = {threads}
 """
-_ROCKETMQ = """\
-[accounts.shop]
-provider = "jushita"
-app_key = "12345678"
-app_secret = "topSecret"
-access_key_id = "testAK"
-access_key_secret = "testSK"
+)
+_ROCKETMQ = (
+    JUSHITA
+    + """\
 [sources.receipts]
 puller = "rocketmq"
 account = "shop"
@@ -49,6 +59,7 @@ topic = {topic}
 group = "GID_receiptd"
 threads = {threads}
 """
+)
 
 
 class BrokerTraffic:

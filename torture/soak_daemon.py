@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from receiptd.sandbox import Sandbox
+from torture.broker import ALIYUN, JUSHITA
 from torture.lives import common_config
 from torture.soak_push import PUSH_SECRET
 
@@ -35,18 +36,7 @@ _LINES_KEPT = 40
 _GRACE_S = 20.0
 _HTTP_TIMEOUT_S = 15.0
 
-_ACCOUNTS = """\
-[accounts.main]
-provider = "aliyun"
-access_key_id = "testAK"
-access_key_secret = "testSK"
-endpoints = {{ dysms = {url}, dybase = {url}, mns = {url} }}
-[accounts.shop]
-provider = "jushita"
-app_key = "12345678"
-app_secret = "topSecret"
-access_key_id = "testAK"
-access_key_secret = "testSK"
+_PUSHED = """\
 [sources.pushed]
 puller = "push"
 account = "main"
@@ -84,7 +74,8 @@ def config(sandbox: Sandbox, database_url: str, port: int) -> str:
     url = q(sandbox.url)
     parts = [
         common_config(database_url, listen=f"127.0.0.1:{port}"),
-        _ACCOUNTS.format(url=url, secret=q(PUSH_SECRET), threads=THREADS),
+        (ALIYUN + JUSHITA).format(url=url),
+        _PUSHED.format(secret=q(PUSH_SECRET), threads=THREADS),
     ]
     replies = q(sandbox.queue("SmsUp"))
     parts.append(_QUEUE.format(name="replies", message_type="SmsUp", queue=replies, threads=1))

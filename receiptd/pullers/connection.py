@@ -114,7 +114,7 @@ class Connection:
             try:
                 self._send(request)
             except (ConnectionError, ssl.SSLError):
-                pass  # it was dead: nothing of the request was executed
+                self.close()  # it was dead: nothing of the request was executed
             else:
                 with suppress(_ClosedWhileIdle):
                     return self._read(reused=True)

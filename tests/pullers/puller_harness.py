@@ -71,6 +71,12 @@ def trust_the_authority(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
 
 
+def sandbox_over(scheme: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Sandbox:
+    """Return a sandbox on virtual time, to be entered; over https this process trusts it."""
+    trust_the_authority(monkeypatch, folder)
+    return Sandbox(tls=server_tls() if scheme == "https" else None, virtual_time=True)
+
+
 class SandboxHarness:
     """What the conformance suites need, over the sandbox on virtual time. To be cut, it needs a
     proxy in front of it."""

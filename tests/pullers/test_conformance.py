@@ -10,8 +10,7 @@ from receiptd.testing.conformance import Harness, PullerConformance
 from tests.pullers.puller_harness import (
     MnsHarness,
     RocketMqHarness,
-    server_tls,
-    trust_the_authority,
+    sandbox_over,
 )
 
 
@@ -19,9 +18,7 @@ from tests.pullers.puller_harness import (
 def sandbox(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Sandbox]:
-    trust_the_authority(monkeypatch, tmp_path)
-    tls = server_tls() if request.param == "https" else None
-    with Sandbox(tls=tls, virtual_time=True) as sandbox:
+    with sandbox_over(request.param, monkeypatch, tmp_path) as sandbox:
         yield sandbox
 
 

@@ -15,8 +15,7 @@ from tests.pullers.puller_harness import (
     MnsHarness,
     RocketMqHarness,
     committed,
-    server_tls,
-    trust_the_authority,
+    sandbox_over,
 )
 
 HARNESSES: dict[str, type[MnsHarness] | type[RocketMqHarness]] = {
@@ -29,9 +28,7 @@ HARNESSES: dict[str, type[MnsHarness] | type[RocketMqHarness]] = {
 def sandbox(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Sandbox]:
-    trust_the_authority(monkeypatch, tmp_path)
-    tls = server_tls() if request.param == "https" else None
-    with Sandbox(tls=tls, virtual_time=True) as sandbox:
+    with sandbox_over(request.param, monkeypatch, tmp_path) as sandbox:
         yield sandbox
 
 
