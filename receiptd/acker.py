@@ -6,7 +6,7 @@ from receiptd.batch_size import BatchSize
 from receiptd.clock import Clock
 from receiptd.errors import SourceError
 from receiptd.log import get_logger
-from receiptd.model import Committed, Envelope
+from receiptd.model import Committed
 from receiptd.pullers.base import AckResult, Puller
 from receiptd.pulse import Pulse
 from receiptd.tally import Tally
@@ -52,17 +52,14 @@ class Acker:
             expired += result.expired
         self._trace("after_ack")
         # A handle that the broker refuses before its time died of something else than slow work.
-        now = self._clock.monotonic()
-        outlived = sum(_is_dead(one.envelope, now) for one in committed)
+        outlived = len(committed) - len(self._alive(committed)) if expired else 0
         self._batch_size.acked(acked=acked, expired=min(expired, outlived))
         return acked
 
     def _call(self, puller: Puller, committed: Sequence[Committed], rest: int) -> AckResult:
         """Make one call; if it fails, the `rest` is not tried either."""
         self._pulse.beat(_ALLOWANCE_S)
-        now = self._clock.monotonic()
-        # A handle whose time has passed is dead; its envelope comes again and merges into its row.
-        alive = [one for one in committed if not _is_dead(one.envelope, now)]
+        alive = self._alive(committed)
         late = len(committed) - len(alive)
         try:
             result = puller.ack(alive)
@@ -75,6 +72,12 @@ class Acker:
         self._tally.acked(acked=result.acked, expired=expired, failed=result.failed)
         return AckResult(acked=result.acked, expired=expired, failed=result.failed)
 
-
-def _is_dead(envelope: Envelope, now: float) -> bool:
-    return envelope.visible_until is not None and envelope.visible_until < now
+    def _alive(self, committed: Sequence[Committed]) -> list[Committed]:
+        """Return those whose time has not passed. The handle of any other is dead; its envelope
+        comes again and merges into its row."""
+        now = self._clock.monotonic()
+        return [
+            one
+            for one in committed
+            if (until := one.envelope.visible_until) is None or until >= now
+        ]

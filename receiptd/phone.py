@@ -20,8 +20,8 @@ def to_e164(number: str, *, international: bool = False) -> str:
     be read twice: `13105551234` is a mainland mobile, or a number in the United States. Pass
     `international` where the document says that every number carries its country code.
     """
-    if not international and (match := _MAINLAND.fullmatch(number)):
-        return "+86" + match[1]
+    if not international and _is_bare_mainland(number):
+        return "+86" + number
     digits = number.translate(_SPACING)
     if not international and (match := _MAINLAND.fullmatch(digits)):
         return "+86" + match[1]
@@ -38,6 +38,12 @@ def to_e164(number: str, *, international: bool = False) -> str:
     if not phonenumbers.is_possible_number(parsed):
         return number
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _is_bare_mainland(number: str) -> bool:
+    # As nearly all are written; half of the pattern's cost.
+    digits = number.isascii() and number.isdigit()
+    return digits and len(number) == 11 and "13" <= number[:2] <= "19"
 
 
 def mask(number: str) -> str:

@@ -213,7 +213,7 @@ def readable(body: bytes) -> bytes:
         return body
     if text.startswith(b"<"):
         messages = read_messages(text) or []
-        inner = messages[0].fields.get("MessageBody", "") if len(messages) == 1 else ""
+        inner = messages[0].body if len(messages) == 1 else ""
         text = inner.strip().encode(errors="replace")
         if text[:1] in (b"{", b"["):
             return text

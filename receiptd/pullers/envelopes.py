@@ -16,17 +16,14 @@ def to_envelope(
     source: str, message: Message, answer: Answer, body: bytes, flaw: Reason | None
 ) -> Envelope:
     """Return the envelope; a field that is missing or nonsense is None, and never an error."""
-    fields = message.fields
     return Envelope(
         source=source,
-        envelope_id=fields.get("MessageId", ""),
+        envelope_id=message.envelope_id,
         body=body if message.damaged is None else message.damaged,
-        handle=fields.get("ReceiptHandle", ""),
-        pull_count=_integer(fields.get("DequeueCount") or fields.get("ConsumedTimes")),
-        enqueued_at=_time(fields.get("EnqueueTime") or fields.get("PublishTime")),
-        visible_until=_visible_until(
-            fields.get("NextVisibleTime") or fields.get("NextConsumeTime"), answer
-        ),
+        handle=message.handle,
+        pull_count=message.pull_count,
+        enqueued_at=_time(message.enqueued_ms),
+        visible_until=_visible_until(message.visible_ms, answer),
         flaw=flaw if message.damaged is None else Reason.DAMAGED,
     )
 
@@ -36,7 +33,7 @@ def digest_differs(message: Message, *candidates: bytes) -> bool:
 
     Undocumented over which bytes it is taken, so it decides nothing; a count of it tells of damage.
     """
-    stated = message.fields.get("MessageBodyMD5", "").lower()
+    stated = message.digest.lower()
     if not stated:
         return False
     for candidate in candidates:
@@ -45,23 +42,15 @@ def digest_differs(message: Message, *candidates: bytes) -> bool:
     return True
 
 
-def _integer(text: str | None) -> int | None:
-    if text and text.isascii() and text.isdigit() and len(text) < 16:
-        return int(text)
-    return None
-
-
-def _time(text: str | None) -> datetime | None:
-    milliseconds = _integer(text)
+def _time(milliseconds: int | None) -> datetime | None:
     if milliseconds is None or not 0 < milliseconds < _MAX_MS:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, UTC)  # a quarter of a timedelta's cost
 
 
-def _visible_until(text: str | None, answer: Answer) -> float | None:
+def _visible_until(milliseconds: int | None, answer: Answer) -> float | None:
     """Both times are the broker's, so a host clock that is off changes nothing."""
-    next_visible_ms = _integer(text)
-    if next_visible_ms is None or answer.sent_at_s is None:
+    if milliseconds is None or answer.sent_at_s is None:
         return None
-    hidden_s = next_visible_ms / 1000 - answer.sent_at_s
+    hidden_s = milliseconds / 1000 - answer.sent_at_s
     return answer.arrived_at + hidden_s if 0 < hidden_s <= MAX_HIDDEN_S else None

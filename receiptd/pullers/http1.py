@@ -21,12 +21,13 @@ class WireError(Exception):
 
 class Answer(msgspec.Struct, frozen=True):
     """A complete answer. `headers` have lower-case names; `arrived_at` is the monotonic time at
-    which its first byte came."""
+    which its first byte came, `sent_at_s` its Date as epoch seconds (None: none, or unreadable)."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     arrived_at: float
+    sent_at_s: float | None
 
     def __repr__(self) -> str:
         return f"Answer(status={self.status}, {len(self.body)} bytes)"
@@ -35,11 +36,6 @@ class Answer(msgspec.Struct, frozen=True):
     def request_id(self) -> str:
         """The broker's id of this call, "" if it gave none."""
         return self.headers.get("x-mns-request-id") or self.headers.get("x-mq-request-id") or ""
-
-    @property
-    def sent_at_s(self) -> float | None:
-        """The `Date` header as epoch seconds, None if it is missing or unreadable."""
-        return _epoch_s(self.headers.get("date", ""))
 
 
 @lru_cache(maxsize=8)  # answers of the same second share their Date
@@ -97,7 +93,8 @@ class AnswerReader:
         body, framed = self._take_body(status, headers)
         # Bytes behind the answer belong to nobody: the next request must not read them as its own.
         self.keep_alive = framed and not self._buffer and _wants_keep_alive(version, headers)
-        return Answer(status, headers, body, self._arrived_at)
+        sent_at_s = _epoch_s(headers.get("date", ""))
+        return Answer(status, headers, body, self._arrived_at, sent_at_s)
 
     def _more(self) -> None:
         """Receive some more, or note that the stream has ended."""

@@ -97,7 +97,7 @@ class MnsPuller:
     def _envelope(self, message: Message, answer: Answer) -> Envelope:
         if message.damaged is not None:
             return to_envelope(self._source, message, answer, b"", None)
-        text = message.fields.get("MessageBody", "").strip()
+        text = message.body.strip()
         if not text:
             return to_envelope(self._source, message, answer, b"", Reason.NO_BODY)
         raw = text.encode()

@@ -87,7 +87,7 @@ class RocketMqPuller:
         return headers
 
     def _envelope(self, message: Message, answer: Answer) -> Envelope:
-        body = message.fields.get("MessageBody", "").encode()
+        body = message.body.encode()
         if not body and message.damaged is None:
             return to_envelope(self._source, message, answer, b"", Reason.NO_BODY)
         if message.damaged is None:

@@ -78,6 +78,10 @@ class Batch:
         self.journal += other.journal
         self.uplinks += other.uplinks
         self.notices += other.notices
+        if self._receipts.keys().isdisjoint(other._receipts):  # nearly always
+            self._receipts.update(other._receipts)
+            self._rows.update(other._rows)
+            return
         for identity, receipt in other._receipts.items():
             self._fold(identity, receipt, other._rows[identity], now)
 

@@ -38,7 +38,16 @@ def sqlite_time(value: datetime) -> str:
         if value.utcoffset() is None:
             raise ValueError("a time without offset")
         value = value.astimezone(UTC_ZONE)
-    return value.isoformat(" ", "microseconds")[:26]
+    # Half of isoformat's cost, which asks the zone for an offset that we do not want.
+    second = _to_the_second(
+        value.year, value.month, value.day, value.hour, value.minute, value.second
+    )
+    return f"{second}.{value.microsecond:06d}"
+
+
+@lru_cache(maxsize=1024)
+def _to_the_second(year: int, month: int, day: int, hour: int, minute: int, second: int) -> str:
+    return f"{year:04d}-{month:02d}-{day:02d} {hour:02d}:{minute:02d}:{second:02d}"
 
 
 class UTC(TypeDecorator[datetime]):

@@ -23,6 +23,13 @@ def parsed(document):
     return [{child.tag.rpartition("}")[2]: child.text or "" for child in one} for one in root]
 
 
+def by_message(columns):
+    """Return what the one-pass reader found as a parser's user would: message by message."""
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -31,12 +38,14 @@ def parsed(document):
         listed(ONE, opening="<Messages>"),
         listed(ONE.replace("><", ">\n\t<")),
         listed("<Message><MessageBody></MessageBody><Priority>8</Priority></Message>"),
+        listed(ONE.replace("5F-1", " 5F-1\n")),
+        listed(ONE, ONE.replace("5F-1", "a > b, [[c]]")),
         listed(ONE.replace("5F-1", '{"err_msg":"用户 接收成功 🎉"}')),
         (f"<Messages>{ONE}</Messages>").encode(),
     ],
 )
 def test_what_the_brokers_write_is_read_as_a_parser_reads_it(document):
-    assert read_plainly(document) == parsed(document)
+    assert by_message(read_plainly(document)) == parsed(document)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +62,10 @@ def test_what_the_brokers_write_is_read_as_a_parser_reads_it(document):
         listed("<Message><MessageId>1</MessageId><MessageId>2</MessageId></Message>"),
         listed(ONE, ONE.replace("ReceiptHandle", "Priority")),
         listed(ONE, ONE[:9] + "<Priority>8</Priority>" + ONE[9:]),
-        listed(ONE, ONE.replace("5F-1", "a > b")),
         listed("<Message><MessageId>1</ReceiptHandle></Message>"),
         listed("<Message><MessageId>1</MessageId>"),
         listed("<Message><MessageBody><b>1</b></MessageBody></Message>"),
         listed('<Message><MessageId lang="zh">1</MessageId></Message>'),
-        listed("<Message><MessageId> 1 </MessageId></Message>"),
         listed("<Message><MessageId>1\r\n</MessageId></Message>"),
         listed("<Message><MessageId>\x01</MessageId></Message>"),
         listed("<Message><MessageId>]]></MessageId></Message>"),
@@ -92,4 +99,4 @@ def test_no_document_is_read_in_another_way_than_a_parser_reads_it(pieces):
     document = listed("".join(pieces))
     found = read_plainly(document)
     if found is not None:
-        assert found == parsed(document)
+        assert by_message(found) == parsed(document)

@@ -176,7 +176,7 @@ def test_whatever_a_body_holds_its_neighbours_are_read(body: bytes) -> None:
     document = batch(message("mns", 1), message("mns", 2, body), message("mns", 3))
     messages = read_messages(document)
     assert messages is not None
-    assert [messages[0].fields["ReceiptHandle"], messages[-1].fields["ReceiptHandle"]] == [
+    assert [messages[0].handle, messages[-1].handle] == [
         "handle-1",
         "handle-3",
     ]

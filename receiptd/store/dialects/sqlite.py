@@ -4,8 +4,8 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ _BUSY_S = 5.0  # another process's transaction is milliseconds; longer is a faul
 _BRIEF_MS = 500
 _POOL_S = 30.0
 _FULL = 2  # PRAGMA synchronous: with less, a power cut undoes commits that were acked
+_ROWS_AT_ONCE = 16  # a batch; twice as many gain 3 %, and cost 0.5 MB
 _CACHE_KIB = 2048  # twice as much cost 2 MB of RSS and gained nothing
 
 _CURES = {
@@ -97,8 +98,7 @@ class SqliteDialect:
     def migrating(self, connection: Connection) -> AbstractContextManager[None]:
         return nullcontext()  # the transaction itself has the only writer's lock
 
-    def time(self, value: datetime) -> object:
-        return sqlite_time(value)
+    time = staticmethod(sqlite_time)  # as it is: a frame of our own costs as much as a hit
 
     def upsert_receipts(self, connection: Connection, rows: Sequence[rows.Row]) -> int:
         return _many(connection, _upsert(), rows)
@@ -232,9 +232,29 @@ def _name(error: sqlite3.Error) -> str:
 
 
 def _many(connection: Connection, sql: str, rows: Sequence[rows.Row]) -> int:
-    # Straight to the driver's executemany: Core's own way to it costs as much again per row.
-    parameters: Any = rows
-    return connection.exec_driver_sql(sql, parameters).rowcount
+    """Execute an INSERT of one row for all `rows`; return how many it inserted or changed."""
+    # Many rows in one step of SQLite cost a sixth less than a step each, and each step gives up
+    # the interpreter's lock, for which 63 other threads may wait.
+    whole = len(rows) - len(rows) % _ROWS_AT_ONCE
+    changed = 0
+    for start in range(0, whole, _ROWS_AT_ONCE):
+        values = tuple(chain.from_iterable(rows[start : start + _ROWS_AT_ONCE]))
+        changed += connection.exec_driver_sql(_for_many(sql, len(rows[0])), values).rowcount
+    if rest := rows[whole:]:
+        # Straight to the driver's executemany: Core's own way to it costs as much again per row.
+        parameters: Any = rest
+        changed += connection.exec_driver_sql(sql, parameters).rowcount
+    return changed
+
+
+@cache
+def _for_many(sql: str, columns: int) -> str:
+    """Return an INSERT of one row as one of _ROWS_AT_ONCE."""
+    row = f"({', '.join('?' * columns)})"
+    before, found, after = sql.partition(f"VALUES {row}")
+    if not found:
+        raise ReceiptdError("the statement inserts no row")
+    return f"{before}VALUES {', '.join([row] * _ROWS_AT_ONCE)}{after}"
 
 
 @cache
