@@ -56,10 +56,10 @@ check: $(DEV)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Not in .ci/run: it asks a service on the network.
+# It asks a service on the network; .ci/run goes on where that cannot be reached.
 audit:
 	$(PYTHON) -m venv .venv-audit
-	.venv-audit/bin/python -m pip --quiet install pip-audit==2.10.1
+	.venv-audit/bin/python -m pip --quiet install --require-hashes -r requirements/audit.txt
 	.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/run.txt
 
 format: $(DEV)
@@ -68,6 +68,7 @@ format: $(DEV)
 
 lock:
 	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK) requirements/audit.in -o requirements/audit.txt
 	$(LOCK) pyproject.toml --extra postgres -o requirements/run.txt
 	$(LOCK) pyproject.toml --group test --group lint -c requirements/run.txt -o requirements/dev.txt
 
