@@ -21,7 +21,7 @@ from sqlalchemy.sql.dml import Insert
 
 from receiptd.errors import ConfigError, Problem, ReceiptdError, StoreError, StoreUnavailable
 from receiptd.store import merge_sql, rows, schema
-from receiptd.store.dialects import server
+from receiptd.store.dialects import mysql_rows, server
 from receiptd.store.dialects.base import BRIEF, Engines, Limits
 from receiptd.store.dialects.mysql_errors import DEADLOCKS, meaning
 from receiptd.store.merge import VERDICT
@@ -29,8 +29,10 @@ from receiptd.store.types import sqlite_time
 
 _OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}  # utf8mb4_0900_bin; JSON and DDL as we do it
 _STRICT = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
-# Rows per statement: at most 3 MB of the longest, under any server's max_allowed_packet.
-_CHUNK_ROWS = 256
+# Rows per statement. 128, 256, 512 and 1,024 cost the same within 8 %, on both sides together; a
+# merge may have to read for each row, within `statement_s`, but appending is one round trip.
+_MERGED_ROWS = 256
+_APPENDED_ROWS = 1024
 _FACTS = (
     "SELECT VERSION(), @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.log_bin,"
     " @@GLOBAL.sync_binlog"
@@ -64,6 +66,7 @@ class MysqlDialect:
             for is_reader in (False, True)
         )
         event.listen(writer, "begin", self._set_lock_patience)
+        mysql_rows.listen(writer)
         return Engines(writer, reader)
 
     def _set_lock_patience(self, connection: Connection) -> None:
@@ -102,14 +105,7 @@ class MysqlDialect:
         return sqlite_time(value)  # as text, which costs the driver a tenth of a datetime
 
     def upsert_receipts(self, connection: Connection, rows: Sequence[rows.Row]) -> int:
-        head, row, tail = _upsert()
-        changed = 0
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            chunk = rows[start : start + _CHUNK_ROWS]
-            sql = head + ",".join([row] * len(chunk)) + tail
-            values = tuple(value for one in chunk for value in one)
-            changed += _changed(connection, connection.exec_driver_sql(sql, values).rowcount)
-        return changed
+        return mysql_rows.write(connection, _upsert(), rows, _MERGED_ROWS)
 
     def append(
         self,
@@ -118,7 +114,7 @@ class MysqlDialect:
         columns: Sequence[str],
         rows: Sequence[rows.Row],
     ) -> None:
-        _many(connection, _append(table, tuple(columns)), rows)
+        mysql_rows.write(connection, _append(table, tuple(columns)), rows, _APPENDED_ROWS)
 
     def insert_new(
         self,
@@ -127,7 +123,7 @@ class MysqlDialect:
         columns: Sequence[str],
         rows: Sequence[rows.Row],
     ) -> int:
-        return _many(connection, _insert_new(table, tuple(columns)), rows)
+        return mysql_rows.write(connection, _insert_new(table, tuple(columns)), rows, _MERGED_ROWS)
 
     def translate(self, error: Exception) -> StoreError | None:
         cause = server.cause(error)
@@ -237,31 +233,11 @@ def _statement_patience(connection: "pymysql.Connection[Any]", seconds: float) -
     return f"max_execution_time = {round(seconds * 1000)}"  # of SELECT; the rest is ours to end
 
 
-def _many(connection: Connection, sql: str, many: Sequence[rows.Row]) -> int:
-    # The driver makes one INSERT of many rows of it, cut at 1 MB.
-    return connection.exec_driver_sql(sql, list(many)).rowcount if many else 0
-
-
-def _changed(connection: Connection, affected: int) -> int:
-    """Return how many rows the last upsert inserted or changed: MySQL counts those it changed
-    twice, and says how many they are only beside the count ("Records: 3  Duplicates: 1 …")."""
-    raw = connection.connection.dbapi_connection
-    assert isinstance(raw, pymysql.Connection)
-    told = re.findall(rb"\d+", raw._result.message or b"")
-    return affected - int(told[1]) if len(told) > 1 else min(affected, 1)
-
-
 @cache
-def _upsert() -> tuple[str, str, str]:
-    """Return what comes before the rows, a row, and what comes after them."""
+def _upsert() -> mysql_rows.Insert:
     insert = mysql.insert(schema.receipts)
     statement = insert.on_duplicate_key_update(_assignments(insert))
-    sql = _compiled(statement, rows.RECEIPTS)
-    row = f"({', '.join(['%s'] * len(rows.RECEIPTS))})"
-    head, found, tail = sql.partition(row)
-    if not found:
-        raise ReceiptdError("the statement has no place for the rows")
-    return head, row, tail
+    return _compiled(statement, rows.RECEIPTS)
 
 
 def _assignments(insert: mysql.Insert) -> list[tuple[str, ColumnElement[Any]]]:
@@ -283,21 +259,21 @@ def _assignments(insert: mysql.Insert) -> list[tuple[str, ColumnElement[Any]]]:
 
 
 @cache
-def _append(table: Table, columns: tuple[str, ...]) -> str:
+def _append(table: Table, columns: tuple[str, ...]) -> mysql_rows.Insert:
     return _compiled(mysql.insert(table), columns)
 
 
 @cache
-def _insert_new(table: Table, columns: tuple[str, ...]) -> str:
+def _insert_new(table: Table, columns: tuple[str, ...]) -> mysql_rows.Insert:
     # Not INSERT IGNORE, which also swallows data that does not fit.
     statement = mysql.insert(table).on_duplicate_key_update(id=table.c.id)
     return _compiled(statement, columns)
 
 
-def _compiled(statement: Insert, columns: Sequence[str]) -> str:
+def _compiled(statement: Insert, columns: Sequence[str]) -> mysql_rows.Insert:
     compiled = statement.compile(
         dialect=mysql.dialect(paramstyle="format"), column_keys=list(columns)
     )
     if compiled.positiontup != list(columns):
         raise ReceiptdError("the statement's order is not the rows'")
-    return str(compiled)
+    return mysql_rows.insert(str(compiled), len(columns))
