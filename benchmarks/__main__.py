@@ -17,7 +17,7 @@ from benchmarks.figures import Key, Results
 from benchmarks.scenes import SCENES, Plan
 
 RESULTS = Path("bench-results")
-_QUICK = {"scale": 0.25, "grown_rows": 200_000, "grown_rounds": 3, "soaked": 400_000}
+_QUICK = {"scale": 0.25, "grown_rows": 200_000, "grown_rounds": 3}
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 

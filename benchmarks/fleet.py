@@ -62,9 +62,10 @@ class Broker:
         """Put what was prepared into the queue, and count from zero."""
         self._ask("begin")
 
-    def flow(self, per_s: float, count: int, seed: int) -> None:
-        """Let `count` receipts arrive, `per_s` a second on average; count from zero."""
-        self._ask("flow", per_s, count, seed)
+    def flow(self, per_s: float, count: int, seed: int, bad_every: int = 0) -> None:
+        """Let `count` receipts arrive, `per_s` a second on average; count from zero. Each
+        `bad_every`th cannot be read."""
+        self._ask("flow", per_s, count, seed, bad_every)
 
     def counts(self) -> Counts:
         """Return what it has seen so far."""
@@ -99,9 +100,16 @@ class Running:
         children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
         return int(children[0]) if children else own
 
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        """Return once `condition` holds. Raises Failed if the client dies or it takes minutes."""
-        until = time.monotonic() + _GIVE_UP_S
+    def wait(
+        self,
+        condition: Callable[[], bool],
+        what: str,
+        *,
+        look_s: float = _LOOK_S,
+        give_up_s: float = _GIVE_UP_S,
+    ) -> None:
+        """Return once `condition` holds. Raises Failed if the client dies or it takes too long."""
+        until = time.monotonic() + give_up_s
         while True:
             if self.process.poll() is not None:
                 raise Failed(f"the client ended while waiting for {what}: {self._last_words()}")
@@ -109,7 +117,7 @@ class Running:
                 return
             if time.monotonic() > until:
                 raise Failed(f"gave up waiting for {what}: {self._last_words()}")
-            time.sleep(_LOOK_S)
+            time.sleep(look_s)
 
     def stop(self) -> None:
         """End it in an orderly way, or else by force."""

@@ -33,6 +33,7 @@ class Queue:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._next_number = 1
+        self._bad_every = 0
         # Messages with their numbers.
         self._prepared: list[tuple[int, bytes]] = []
         self._ready: deque[tuple[int, bytes]] = deque()
@@ -51,12 +52,10 @@ class Queue:
     def prepare(self, count: int, bad_every: int = 0) -> None:
         """Render `count` receipts, which nobody sees before `begin`. Each `bad_every`th, if any,
         cannot be understood."""
+        self._bad_every = bad_every
         now = time.time()
-        first, self._next_number = self._next_number, self._next_number + count
-        for number in range(first, first + count):
-            is_bad = bad_every and number % bad_every == 0
-            content = wire.bad(number // bad_every) if is_bad else None
-            self._prepared.append((number, wire.message(number, now, content)))
+        for _ in range(count):
+            self._prepared.append(self._next(now))
 
     def begin(self) -> None:
         """Put what was prepared into the queue, all at once."""
@@ -65,18 +64,14 @@ class Queue:
         self._prepared.clear()
         self._serve_polls()
 
-    def flow(self, per_s: float, count: int, seed: int) -> None:
+    def flow(self, per_s: float, count: int, seed: int, bad_every: int = 0) -> None:
         """Let `count` receipts arrive as independent sends do: the gaps are random, with a mean of
-        `1 / per_s` seconds."""
+        `1 / per_s` seconds. Each `bad_every`th, if any, cannot be understood."""
         self.reset()
+        self._bad_every = bad_every
         gaps = random.Random(seed)
-        at = self._loop.time()
-        times: deque[float] = deque()
-        for _ in range(count):
-            at += gaps.expovariate(per_s)
-            times.append(at)
         self._arriving = count
-        self._arrive(times)
+        self._arrive(self._loop.time(), lambda: gaps.expovariate(per_s))
 
     def counts(self) -> Counts:
         """Return the counts as they are now."""
@@ -127,17 +122,23 @@ class Queue:
             for number in numbers:
                 self._lags.append(now - self._arrived_at.pop(number))
 
-    def _arrive(self, times: deque[float]) -> None:
+    def _next(self, now: float) -> tuple[int, bytes]:
+        number, self._next_number = self._next_number, self._next_number + 1
+        is_bad = self._bad_every and number % self._bad_every == 0
+        content = wire.bad(number // self._bad_every) if is_bad else None
+        return number, wire.message(number, now, content)
+
+    def _arrive(self, at: float, gap: Callable[[], float]) -> None:
         now = self._loop.time()
-        while times and times[0] <= now:
-            times.popleft()
-            number, self._next_number = self._next_number, self._next_number + 1
-            self._ready.append((number, wire.message(number, time.time())))
+        while self._arriving and at <= now:
+            number, message = self._next(time.time())
+            self._ready.append((number, message))
             self._arrived_at[number] = self._loop.time()
             self._arriving -= 1
             self._serve_polls()
-        if times:
-            self._loop.call_at(times[0], self._arrive, times)
+            at += gap()
+        if self._arriving:
+            self._loop.call_at(at, self._arrive, at, gap)
 
     def _serve_polls(self) -> None:
         while self._polls and self._ready:

@@ -166,7 +166,7 @@ PROMISES = [
         for kind, floor, aim in ((SQLITE, 80, 60), (POSTGRESQL, 90, 70))
     ),
     Promise(
-        "RSS slope over a million receipts with 1 % bad ones, sqlite, per hour of full load",
+        "RSS slope over a million receipts with 1 % bad ones, sqlite, per hour",
         _median("soak", SQLITE, "rss_mb_per_hour"),
         1,
         0,

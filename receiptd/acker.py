@@ -64,13 +64,15 @@ class Acker:
         try:
             result = puller.ack(alive)
         except SourceError as exc:
-            failed = len(alive) + rest
-            self._log.warning("ack.failed", count=failed, code=exc.code)
-            self._tally.acked(acked=0, expired=late, failed=failed)
-            raise
-        expired = result.expired + late
-        self._tally.acked(acked=result.acked, expired=expired, failed=result.failed)
-        return AckResult(acked=result.acked, expired=expired, failed=result.failed)
+            result = AckResult(failed=len(alive), error=exc)
+        expired, failed = result.expired + late, result.failed
+        if result.error is not None:
+            failed += rest
+            self._log.warning("ack.failed", count=failed, code=result.error.code)
+        self._tally.acked(acked=result.acked, expired=expired, failed=failed)
+        if result.error is not None:
+            raise result.error
+        return AckResult(acked=result.acked, expired=expired, failed=failed)
 
     def _alive(self, committed: Sequence[Committed]) -> list[Committed]:
         """Return those whose time has not passed. The handle of any other is dead; its envelope

@@ -31,7 +31,9 @@ _SHORT_POLL_PAUSE_S = 1.0
 # While full batches come at once there is a backlog, and several of them share a transaction: on
 # SQLite it costs as much as thirty rows. No longer than this, which the first of them waits.
 _GATHER_S = 0.02
-_GATHERED_PULLS = 8
+_GATHERED_BATCHES = 8
+# Of those, so many are asked for at once, and acked at once: a puller may do so side by side.
+_MOST_AT_ONCE = 4
 # A database that is slower than this gets no larger batches: their handles would be dead.
 _QUICK_S = 1.0
 # Allowances for the pulse: how long each step may take before the thread counts as stuck. A
@@ -103,7 +105,7 @@ class Worker:
         self._sift = sift
         self._acker = Acker(
             source,
-            at_a_time=pace.batch_size,
+            at_a_time=pace.batch_size * _MOST_AT_ONCE,
             batch_size=self._batch_size,
             tally=tally,
             pulse=pulse,
@@ -112,6 +114,7 @@ class Worker:
         )
         self._puller: Puller | None = None
         self._has_pulled = False
+        self._at_once = 1  # batches to ask for where one came full
         self._store_s = 0.0  # what the last batch took to be stored
         self._log = get_logger(source=source)
 
@@ -163,7 +166,7 @@ class Worker:
         brief = attempt.probe or not self._has_pulled
         wait_s = min(self._pace.wait_s, _PROBE_WAIT_S) if brief else self._pace.wait_s
         self._trace("before_pull")
-        envelopes, took_s = self._pull(wait_s)
+        envelopes, took_s = self._pull(self._batch_size.current, wait_s)
         if not envelopes:
             turn.over(pause_s=self._came_empty(attempt, wait_s, took_s))
             return
@@ -184,16 +187,20 @@ class Worker:
         """Pull more into `envelopes` while full batches come at once; return whether the last was
         full."""
         until = self._clock.monotonic() + _GATHER_S
-        for _ in range(_GATHERED_PULLS - 1):
-            if self._clock.monotonic() >= until or self._batch_size.is_shrunk:
-                break
+        left = _GATHERED_BATCHES - 1
+        while left and self._clock.monotonic() < until and not self._batch_size.is_shrunk:
+            batches = min(self._at_once, left)
+            asked = self._batch_size.current * batches
             try:
-                more, _took_s = self._pull(0.0)
+                more, _took_s = self._pull(asked, 0.0)
             except SourceError:
                 return False  # first what did come; if it lasts, the next pull tells
             envelopes += more
-            if len(more) < self._batch_size.current:
+            if len(more) < asked:
+                self._at_once = 1  # at most as many requests come back empty as did not
                 return False
+            self._at_once = min(self._at_once * 2, _MOST_AT_ONCE)
+            left -= batches
         return True
 
     def _finish(self, attempt: Attempt, envelopes: list[Envelope]) -> None:
@@ -219,11 +226,11 @@ class Worker:
             return
         self._source_well(attempt)
 
-    def _pull(self, wait_s: float) -> tuple[list[Envelope], float]:
+    def _pull(self, most: int, wait_s: float) -> tuple[list[Envelope], float]:
         assert self._puller is not None
         self._pulse.beat(wait_s + _PULL_ALLOWANCE_S)
         began_at = self._clock.monotonic()
-        envelopes = self._puller.pull(self._batch_size.current, wait_s)
+        envelopes = self._puller.pull(most, wait_s)
         self._has_pulled = True
         self._tally.pulled(envelopes)
         return envelopes, self._clock.monotonic() - began_at

@@ -12,6 +12,7 @@ from receiptd.model import Origin, Reason
 from receiptd.pipeline import Pipeline
 from receiptd.providers.aliyun import PROVIDER
 from receiptd.providers.base import Context
+from receiptd.pullers.base import AckResult
 from receiptd.pulse import Pulse
 from receiptd.store import open_store
 from receiptd.tally import Tally
@@ -411,8 +412,42 @@ def test_what_was_gathered_before_a_failed_pull_is_stored_and_acked(rig, queue):
     assert not queue.bodies
 
 
+def test_the_longer_full_batches_come_the_more_are_asked_for_at_once(rig, queue):
+    for number in range(128 + 16 + 20):
+        queue.put(sms_report(number))
+    real = rig.puller.pull
+    asked = []
+
+    def noted(batch_size, wait_s):
+        asked.append((batch_size, wait_s))
+        return real(batch_size, wait_s)
+
+    rig.puller.pull = noted
+    rig.worker.run_once()
+    rig.worker.run_once()
+    rig.worker.run_once()
+
+    assert asked[0] == (16, 1.0)
+    assert asked[1:4] == [(16, 0.0), (32, 0.0), (64, 0.0)]
+    assert asked[5] == (64, 0.0)  # all that there was: from here on it begins with one again
+    assert len(asked) == 7
+    assert not queue.bodies
+
+
+def test_a_call_that_fails_beside_others_is_an_outage_of_the_source(rig, queue):
+    queue.put(sms_report(1))
+    queue.put(sms_report(2))
+    error = SourceUnavailable("throttled")
+    rig.puller.ack = lambda committed: AckResult(acked=1, failed=1, error=error)
+    rig.worker.run_once()
+
+    counts = rig.tally.counts()
+    assert (counts.acked, counts.ack_failed) == (1, 1)
+    assert not rig.source_gate.is_open
+
+
 def test_after_a_failed_ack_the_rest_of_what_was_gathered_comes_again(rig, queue):
-    for number in range(40):
+    for number in range(128):
         queue.put(sms_report(number))
     real = rig.puller.ack
     calls = 0
@@ -428,11 +463,11 @@ def test_after_a_failed_ack_the_rest_of_what_was_gathered_comes_again(rig, queue
     rig.worker.run_once()
 
     counts = rig.tally.counts()
-    assert (counts.acked, counts.ack_failed, counts.in_flight) == (16, 24, 0)
+    assert (counts.acked, counts.ack_failed, counts.in_flight) == (64, 64, 0)
     rig.clock.advance(VISIBILITY_S)
     rig.drain()
     assert not queue.bodies
-    assert len(statuses(rig)) == 40
+    assert len(statuses(rig)) == 128
 
 
 def test_a_bug_in_the_loop_is_logged_waited_out_and_survived(rig, queue):

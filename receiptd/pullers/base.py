@@ -7,19 +7,21 @@ import msgspec
 
 from receiptd.clock import Clock
 from receiptd.config import AccountSettings, SourceSettings
-from receiptd.errors import Problem
+from receiptd.errors import Problem, SourceError
 from receiptd.model import Committed, CredentialsSource, Envelope, Origin
 
 
 class AckResult(msgspec.Struct, frozen=True):
     """What the broker said to an ack, handle by handle.
 
-    `expired` handles are no error: their envelopes come again and merge into the same rows.
+    `expired` handles are no error: their envelopes come again and merge into the same rows. Where
+    it took several calls, `error` is what one of them failed with; its handles are among `failed`.
     """
 
     acked: int = 0
     expired: int = 0
     failed: int = 0
+    error: SourceError | None = None
 
 
 class Puller(Protocol):
@@ -28,6 +30,8 @@ class Puller(Protocol):
     def pull(self, batch_size: int, wait_s: float) -> list[Envelope]:
         """Take up to `batch_size` envelopes, waiting at most `wait_s` seconds for the first.
 
+        While full batches come, several batches' worth are asked for at once, without a wait: a
+        transport may then make its requests side by side, or give fewer.
         Returns an empty list if nothing came. Blocks at most `wait_s` plus a few seconds,
         whatever the broker does. Raises SourceUnavailable, SourceRefused, or SourceCancelled
         after `cancel`.
@@ -35,9 +39,9 @@ class Puller(Protocol):
         ...
 
     def ack(self, committed: Sequence[Committed]) -> AckResult:
-        """Tell the broker that these envelopes are durable; works after `cancel` too. Envelopes
-        without a handle are passed over. Raises SourceUnavailable or SourceRefused if the call
-        failed as a whole.
+        """Tell the broker that these envelopes, however many, are durable; works after `cancel`
+        too. Envelopes without a handle are passed over. Raises SourceUnavailable or SourceRefused
+        if nothing was acked because each call failed.
         """
         ...
 

@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from receiptd.clock import SystemClock
 from receiptd.errors import SourceCancelled, SourceError, SourceUnavailable
@@ -26,6 +27,7 @@ MAX_IDLE_S = (
 RESEND_WINDOW_S = 1.0  # an idle close that crossed our request shows within a round trip
 _RECEIVE_BYTES = 64 * 1024
 _monotonic = SystemClock().monotonic
+_Result = TypeVar("_Result")
 
 
 class Connection:
@@ -60,6 +62,8 @@ class Connection:
         self._lock = threading.Lock()  # over the socket's identity, the call's kind and the lookup
         self._cancelled = False
         self._interruptible = False
+        self._request: bytes | None = None  # sent, and its answer not read yet
+        self._is_reused = False
         self._lookup: Lookup | None = None
         self._deadline = 0.0
         self._idle_since = 0.0
@@ -71,22 +75,46 @@ class Connection:
         Takes at most `seconds`, whatever the peer does. Raises SourceCancelled if it is
         `interruptible` and `cancel` was called before or meanwhile, else SourceUnavailable.
         """
+        self.begin(request, seconds, interruptible=interruptible)
+        return self.finish()
+
+    def begin(self, request: bytes, seconds: float, *, interruptible: bool) -> None:
+        """Send a request whose answer `finish` returns, so that others can be sent meanwhile.
+
+        Raises as `exchange`; then there is nothing to finish.
+        """
         with self._lock:
             if interruptible and self._cancelled:
                 raise SourceCancelled("cancelled")
             self._interruptible = interruptible
+        if self._request is not None:
+            self.close()  # nobody read its answer: it must not be taken for this one's
+        self._request = request
         self._deadline = _monotonic() + seconds
+        self._guarded(self._start)
+
+    def finish(self) -> Answer:
+        """Return the answer to what `begin` has sent. Raises as `exchange`."""
+        answer = self._guarded(self._complete)
+        self._over()
+        return answer
+
+    def _guarded(self, step: Callable[[], _Result]) -> _Result:
         try:
-            return self._exchange(request)
+            return step()
         except (OSError, WireError) as exc:
             self.close()
             error = self._failure(exc)
+            self._over()
         except BaseException:
             self.close()
+            self._over()
             raise
-        finally:
-            self._interruptible = False
         raise error  # outside the handler: what it knows may quote
+
+    def _over(self) -> None:
+        self._request = None
+        self._interruptible = False
 
     def cancel(self) -> None:
         """End a running interruptible exchange and refuse later ones; leave any other alone."""
@@ -109,17 +137,25 @@ class Connection:
             if sock is not None:
                 sock.close()
 
-    def _exchange(self, request: bytes) -> Answer:
+    def _start(self) -> None:
+        self._is_reused = False
         if self._still_usable():
             try:
-                self._send(request)
+                self._send()
             except (ConnectionError, ssl.SSLError):
                 self.close()  # it was dead: nothing of the request was executed
             else:
-                with suppress(_ClosedWhileIdle):
-                    return self._read(reused=True)
+                self._is_reused = True
+                return
         self._connect()
-        self._send(request)
+        self._send()
+
+    def _complete(self) -> Answer:
+        if self._is_reused:
+            with suppress(_ClosedWhileIdle):
+                return self._read(reused=True)
+            self._connect()
+            self._send()
         return self._read(reused=False)
 
     def _still_usable(self) -> bool:
@@ -172,10 +208,11 @@ class Connection:
     def _must_stop(self) -> bool:
         return self._interruptible and self._cancelled
 
-    def _send(self, request: bytes) -> None:
+    def _send(self) -> None:
         assert self._sock is not None
+        assert self._request is not None
         self._sent_at = _monotonic()
-        rest = memoryview(request)
+        rest = memoryview(self._request)
         while rest:
             try:
                 rest = rest[self._sock.send(rest) :]

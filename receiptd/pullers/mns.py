@@ -13,7 +13,7 @@ from receiptd.config import AccountSettings, SourceSettings
 from receiptd.errors import Problem, SourceRefused
 from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
 from receiptd.pullers.base import AckResult, Seen
-from receiptd.pullers.broker import DEFAULT_LIMITS, Broker, Limits
+from receiptd.pullers.broker import DEFAULT_LIMITS, LANES, Broker, Limits
 from receiptd.pullers.checks import (
     endpoint_problem,
     missing_problems,
@@ -57,11 +57,12 @@ class MnsPuller:
             clock,
             namespace=_NAMESPACE,
             limits=limits,
+            lanes=LANES,
         )
 
     def pull(self, batch_size: int, wait_s: float) -> list[Envelope]:
-        answer, messages = self._broker.receive(batch_size, wait_s)
-        return [self._envelope(message, answer) for message in messages]
+        received = self._broker.receive(batch_size, wait_s)
+        return [self._envelope(one, answer) for answer, messages in received for one in messages]
 
     def ack(self, committed: Sequence[Committed]) -> AckResult:
         return self._broker.delete(committed)

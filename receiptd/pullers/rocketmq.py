@@ -11,7 +11,7 @@ from receiptd.config import AccountSettings, SourceSettings
 from receiptd.errors import Problem
 from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
 from receiptd.pullers.base import AckResult, Seen
-from receiptd.pullers.broker import DEFAULT_LIMITS, Broker, Limits
+from receiptd.pullers.broker import DEFAULT_LIMITS, LANES, Broker, Limits
 from receiptd.pullers.checks import (
     endpoint_problem,
     missing_problems,
@@ -24,6 +24,7 @@ from receiptd.pullers.xml import Message
 
 _NAMESPACE = "http://mq.aliyuncs.com/doc/v1/"
 _MAX_TAG_CHARS = 64  # the broker's limit
+_MOST_CONNECTIONS = 100  # with more, the broker answers a long poll at once (wire-formats: C R4)
 
 
 class RocketMqPuller:
@@ -41,6 +42,7 @@ class RocketMqPuller:
         instance_id: str = "",
         tag: str = "",
         limits: Limits = DEFAULT_LIMITS,
+        lanes: int = LANES,
     ) -> None:
         where = parse_endpoint(endpoint)
         self.digest_mismatches = 0  # bodies that did not have the MD5 the broker stated
@@ -53,12 +55,19 @@ class RocketMqPuller:
         # (`strict=`). The signature does not cover the scheme.
         self._client = MQClient(f"http://{where.netloc}", "", "", "")
         self._broker = Broker(
-            where, target, self._sign, credentials, clock, namespace=_NAMESPACE, limits=limits
+            where,
+            target,
+            self._sign,
+            credentials,
+            clock,
+            namespace=_NAMESPACE,
+            limits=limits,
+            lanes=lanes,
         )
 
     def pull(self, batch_size: int, wait_s: float) -> list[Envelope]:
-        answer, messages = self._broker.receive(batch_size, wait_s, more=self._tag)
-        return [self._envelope(message, answer) for message in messages]
+        received = self._broker.receive(batch_size, wait_s, more=self._tag)
+        return [self._envelope(one, answer) for answer, messages in received for one in messages]
 
     def ack(self, committed: Sequence[Committed]) -> AckResult:
         return self._broker.delete(committed)
@@ -134,6 +143,7 @@ class RocketMqKind:
             clock,
             instance_id=source.instance_id,
             tag=source.tag,
+            lanes=max(1, min(LANES, _MOST_CONNECTIONS // source.threads)),
         )
 
     def endpoint(self, source: SourceSettings, account: AccountSettings) -> str:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from receiptd.errors import ConfigError, Problem
-from receiptd.store.schema import metadata
+from receiptd.store.schema import metadata, narrow_indexes
 
 _PLACE = "database.url"
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -84,6 +84,7 @@ def upgrade(connection: Connection, *, is_transactional: bool = True) -> list[st
     if before is not None and before not in _revisions():
         raise ConfigError([found])
     if before is None:
+        narrow_indexes(connection.dialect.name)
         if is_transactional:
             metadata.create_all(connection, checkfirst=False)
             _VERSION.create(connection)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiptd.errors import SourceError, SourceRefused, SourceUnavailable
+from receiptd.errors import SourceRefused, SourceUnavailable
 from receiptd.model import Committed
 from receiptd.pullers.base import AckResult
 from tests.pullers.puller_harness import DEADLINE_S, KINDS, committed, make_puller
@@ -165,16 +165,20 @@ def test_a_pulled_batch_is_acked_by_the_handles_that_came_with_it(kind: str) -> 
     assert server.connections == 1
 
 
-def test_a_failed_second_group_does_not_hide_the_failure(kind: str) -> None:
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.send(answer(204))
-        peer.request()
-        peer.send(answer(500))
-
-    with ScriptedServer(script) as server:
+def test_a_failed_second_group_is_told_beside_what_was_acked(kind: str) -> None:
+    with ScriptedServer(always(answer(204)), always(answer(500))) as server:
         puller = make_puller(kind, server.url)
-        with pytest.raises(SourceError):
+        result = puller.ack(committed(*SIXTEEN, "handle-16"))
+        puller.close()
+
+    assert (result.acked, result.expired, result.failed) == (16, 0, 1)
+    assert isinstance(result.error, SourceUnavailable)
+
+
+def test_where_every_group_fails_the_ack_fails(kind: str) -> None:
+    with ScriptedServer(always(answer(500))) as server:
+        puller = make_puller(kind, server.url)
+        with pytest.raises(SourceUnavailable):
             puller.ack(committed(*SIXTEEN, "handle-16"))
         puller.close()
 

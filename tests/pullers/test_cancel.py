@@ -58,7 +58,7 @@ class TestCancel:
             puller = make_puller(kind, url, pull_spare_s=LONG_S, connect_s=LONG_S)
 
             def until_connecting() -> None:
-                while puller._broker._connection._sock is None:
+                while puller._broker._lanes[0]._sock is None:
                     threading.Event().wait(0.001)
 
             self._assert_cancel_ends(puller, until_connecting)

@@ -8,6 +8,7 @@ import pytest
 from receiptd.clock import SystemClock
 from receiptd.config import AccountSettings, SourceSettings
 from receiptd.pullers.base import PullerKind
+from receiptd.pullers.broker import LANES
 from receiptd.pullers.checks import parse_endpoint
 from receiptd.pullers.mns import KIND as MNS
 from receiptd.pullers.mns import TOKEN_ENDPOINT
@@ -149,9 +150,9 @@ def test_an_mns_endpoint_comes_from_the_source_then_the_account_then_the_vendor(
     token = {**GOOD_MNS, "credentials": "token", "message_type": "SmsReport"}
 
     hosts = [
-        open_with(MNS, token, account)._broker._connection._host,
-        open_with(MNS, {**token, "endpoint": ""}, account)._broker._connection._host,
-        open_with(MNS, {**token, "endpoint": ""})._broker._connection._host,
+        open_with(MNS, token, account)._broker._lanes[0]._host,
+        open_with(MNS, {**token, "endpoint": ""}, account)._broker._lanes[0]._host,
+        open_with(MNS, {**token, "endpoint": ""})._broker._lanes[0]._host,
     ]
 
     assert hosts == ["h", "account", TOKEN_ENDPOINT.removeprefix("https://")]
@@ -171,3 +172,10 @@ def test_the_built_in_pullers_are_found_by_the_door_of_third_parties(
 ) -> None:
     (entry,) = entry_points(group="receiptd.pullers", name=name)
     assert entry.load() is kind
+
+
+@pytest.mark.parametrize(("threads", "lanes"), [(2, LANES), (25, LANES), (40, 2), (100, 1)])
+def test_rocketmq_gets_no_more_connections_than_long_polls_allow(threads: int, lanes: int) -> None:
+    puller = open_with(ROCKETMQ, {**GOOD_ROCKETMQ, "threads": threads})
+
+    assert len(puller._broker._lanes) == lanes

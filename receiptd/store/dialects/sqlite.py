@@ -35,6 +35,9 @@ _POOL_S = 30.0
 _FULL = 2  # PRAGMA synchronous: with less, a power cut undoes commits that were acked
 _ROWS_AT_ONCE = 16  # a batch; twice as many gain 3 %, and cost 0.5 MB
 _CACHE_KIB = 2048  # twice as much cost 2 MB of RSS and gained nothing
+# Each reader has its own, empty again after whatever another connection wrote: beside traffic it
+# serves one question only. With the default, 2 MB, the roll-ups were no faster.
+_READER_CACHE_KIB = 256
 
 _CURES = {
     "SQLITE_BUSY": "another process holds the database locked",
@@ -170,6 +173,7 @@ def _engine(url: URL, *, size: int, overflow: int) -> Engine:
         poolclass=QueuePool,
         pool_size=size,
         max_overflow=overflow,
+        pool_use_lifo=True,  # by turns, each connection would fill its own cache
         pool_timeout=_POOL_S,
         hide_parameters=True,
         # isolation_level None: the driver begins nothing by itself, the events do.
@@ -191,6 +195,7 @@ def _prepare_writer(connection: sqlite3.Connection, _record: object) -> None:
 
 def _prepare_reader(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
 
 
 def _begin_immediate(connection: Connection) -> None:
