@@ -32,7 +32,8 @@ _SHORT_POLL_PAUSE_S = 1.0
 # SQLite it costs as much as thirty rows. No longer than this, which the first of them waits.
 _GATHER_S = 0.02
 _GATHERED_BATCHES = 8
-# Of those, so many are asked for at once, and acked at once: a puller may do so side by side.
+# So many of them are asked for and acked at once, which a puller may do side by side: after one
+# that came full one more, then two, then four, and four to begin with while that goes on.
 _MOST_AT_ONCE = 4
 # A database that is slower than this gets no larger batches: their handles would be dead.
 _QUICK_S = 1.0
@@ -165,16 +166,22 @@ class Worker:
         # The first one, too: whether the source answers at all is known at once.
         brief = attempt.probe or not self._has_pulled
         wait_s = min(self._pace.wait_s, _PROBE_WAIT_S) if brief else self._pace.wait_s
+        may_gather = not attempt.probe and self._store_s < _QUICK_S
+        # In the middle of a backlog there is nothing to wait for.
+        is_rush = may_gather and self._at_once == _MOST_AT_ONCE and not self._batch_size.is_shrunk
+        batches = _MOST_AT_ONCE if is_rush else 1
         self._trace("before_pull")
-        envelopes, took_s = self._pull(self._batch_size.current, wait_s)
+        envelopes, took_s = self._pull(batches, 0.0 if is_rush else wait_s)
+        share = len(envelopes) / self._batch_size.current
+        is_full = share >= batches
+        if not is_full:
+            self._at_once = 1  # at most as many requests come back empty as did not
         if not envelopes:
-            turn.over(pause_s=self._came_empty(attempt, wait_s, took_s))
+            turn.over(pause_s=0.0 if is_rush else self._came_empty(attempt, wait_s, took_s))
             return
         try:
-            share = len(envelopes) / self._batch_size.current
-            is_full = share >= 1
-            if is_full and not attempt.probe and self._store_s < _QUICK_S:
-                is_full = self._gather(envelopes)
+            if is_full and may_gather:
+                is_full = self._gather(envelopes, _GATHERED_BATCHES - batches)
             # Messages that come further apart than the pause have nothing to gain by it.
             paced = not is_full and took_s < self._pace.pace_s
             turn.over(share=share, pause_s=self._pace.pace_s if paced else 0.0)
@@ -183,21 +190,19 @@ class Worker:
         finally:
             self._tally.released(envelopes)
 
-    def _gather(self, envelopes: list[Envelope]) -> bool:
-        """Pull more into `envelopes` while full batches come at once; return whether the last was
-        full."""
+    def _gather(self, envelopes: list[Envelope], left: int) -> bool:
+        """Pull up to `left` batches more into `envelopes` while full ones come at once; return
+        whether the last was full."""
         until = self._clock.monotonic() + _GATHER_S
-        left = _GATHERED_BATCHES - 1
         while left and self._clock.monotonic() < until and not self._batch_size.is_shrunk:
             batches = min(self._at_once, left)
-            asked = self._batch_size.current * batches
             try:
-                more, _took_s = self._pull(asked, 0.0)
+                more, _took_s = self._pull(batches, 0.0)
             except SourceError:
                 return False  # first what did come; if it lasts, the next pull tells
             envelopes += more
-            if len(more) < asked:
-                self._at_once = 1  # at most as many requests come back empty as did not
+            if len(more) < batches * self._batch_size.current:
+                self._at_once = 1
                 return False
             self._at_once = min(self._at_once * 2, _MOST_AT_ONCE)
             left -= batches
@@ -226,11 +231,11 @@ class Worker:
             return
         self._source_well(attempt)
 
-    def _pull(self, most: int, wait_s: float) -> tuple[list[Envelope], float]:
+    def _pull(self, batches: int, wait_s: float) -> tuple[list[Envelope], float]:
         assert self._puller is not None
         self._pulse.beat(wait_s + _PULL_ALLOWANCE_S)
         began_at = self._clock.monotonic()
-        envelopes = self._puller.pull(most, wait_s)
+        envelopes = self._puller.pull(self._batch_size.current * batches, wait_s)
         self._has_pulled = True
         self._tally.pulled(envelopes)
         return envelopes, self._clock.monotonic() - began_at

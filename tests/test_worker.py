@@ -412,9 +412,8 @@ def test_what_was_gathered_before_a_failed_pull_is_stored_and_acked(rig, queue):
     assert not queue.bodies
 
 
-def test_the_longer_full_batches_come_the_more_are_asked_for_at_once(rig, queue):
-    for number in range(128 + 16 + 20):
-        queue.put(sms_report(number))
+def asked_by(rig):
+    """Return what the worker asks its puller for, as it comes: envelopes, and for how long."""
     real = rig.puller.pull
     asked = []
 
@@ -423,15 +422,48 @@ def test_the_longer_full_batches_come_the_more_are_asked_for_at_once(rig, queue)
         return real(batch_size, wait_s)
 
     rig.puller.pull = noted
+    return asked
+
+
+def test_the_longer_full_batches_come_the_more_are_asked_for_at_once(rig, queue):
+    asked = asked_by(rig)
+    for number in range(2 * 128 + 70):
+        queue.put(sms_report(number))
+
     rig.worker.run_once()
     rig.worker.run_once()
     rig.worker.run_once()
 
-    assert asked[0] == (16, 1.0)
-    assert asked[1:4] == [(16, 0.0), (32, 0.0), (64, 0.0)]
-    assert asked[5] == (64, 0.0)  # all that there was: from here on it begins with one again
-    assert len(asked) == 7
+    assert asked[:4] == [(16, 1.0), (16, 0.0), (32, 0.0), (64, 0.0)]
+    assert asked[4:6] == [(64, 0.0), (64, 0.0)]
+    assert asked[6:] == [(64, 0.0), (64, 0.0)]
     assert not queue.bodies
+
+
+def test_when_a_backlog_ends_the_next_pull_waits_again(rig, queue):
+    asked = asked_by(rig)
+    for number in range(128):
+        queue.put(sms_report(number))
+    rig.worker.run_once()
+
+    rig.worker.run_once()
+    rig.worker.run_once()
+
+    assert asked[4:] == [(64, 0.0), (16, 30.0)]
+    assert rig.source_gate.is_open
+
+
+def test_a_trickle_after_a_backlog_is_waited_for(rig, queue):
+    asked = asked_by(rig)
+    for number in range(128):
+        queue.put(sms_report(number))
+    rig.worker.run_once()
+
+    for number in range(3):
+        queue.put(sms_report(200 + number))
+        rig.worker.run_once()
+
+    assert asked[4:] == [(64, 0.0), (16, 30.0), (16, 30.0)]
 
 
 def test_a_call_that_fails_beside_others_is_an_outage_of_the_source(rig, queue):

@@ -279,6 +279,12 @@ class _Call(msgspec.Struct, frozen=True):
     interruptible: bool
 
 
+def lanes_of(threads: int, most_connections: int) -> int:
+    """Return how many lanes each of a source's threads may have, so that the source has at most so
+    many connections, or one per thread."""
+    return max(1, min(LANES, most_connections // threads))
+
+
 def _count(handles: list[str], failures: Sequence[tuple[str, str]]) -> AckResult:
     """Handles that are not listed were deleted. A failure without a known handle counts too, so
     that never more are taken for acked than were."""

@@ -13,7 +13,7 @@ from receiptd.config import AccountSettings, SourceSettings
 from receiptd.errors import Problem, SourceRefused
 from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
 from receiptd.pullers.base import AckResult, Seen
-from receiptd.pullers.broker import DEFAULT_LIMITS, LANES, Broker, Limits
+from receiptd.pullers.broker import DEFAULT_LIMITS, LANES, Broker, Limits, lanes_of
 from receiptd.pullers.checks import (
     endpoint_problem,
     missing_problems,
@@ -27,6 +27,7 @@ from receiptd.pullers.xml import Message
 # All queues that QueryTokenForMnsQueue gives out live here (the vendor's demo, token 2017-05-25).
 TOKEN_ENDPOINT = "https://1943695596114318.mns.cn-hangzhou.aliyuncs.com"
 _NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
+_MOST_CONNECTIONS = 256  # a limit of ours: MNS documents none, and descriptors have one
 
 
 class MnsPuller:
@@ -41,6 +42,7 @@ class MnsPuller:
         clock: Clock,
         *,
         limits: Limits = DEFAULT_LIMITS,
+        lanes: int = LANES,
     ) -> None:
         where = parse_endpoint(endpoint)
         self.digest_mismatches = 0  # bodies that did not have the MD5 the broker stated
@@ -57,7 +59,7 @@ class MnsPuller:
             clock,
             namespace=_NAMESPACE,
             limits=limits,
-            lanes=LANES,
+            lanes=lanes,
         )
 
     def pull(self, batch_size: int, wait_s: float) -> list[Envelope]:
@@ -162,7 +164,9 @@ class MnsKind:
         clock: Clock,
     ) -> MnsPuller:
         """Build a puller for settings without `problems`; connects lazily."""
-        return MnsPuller(name, self.endpoint(source, account), source.queue, credentials, clock)
+        endpoint = self.endpoint(source, account)
+        lanes = lanes_of(source.threads, _MOST_CONNECTIONS)
+        return MnsPuller(name, endpoint, source.queue, credentials, clock, lanes=lanes)
 
     def endpoint(self, source: SourceSettings, account: AccountSettings) -> str:
         """Return where the queue is; "" if nobody says so."""

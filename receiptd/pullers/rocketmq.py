@@ -11,7 +11,7 @@ from receiptd.config import AccountSettings, SourceSettings
 from receiptd.errors import Problem
 from receiptd.model import Committed, Credentials, CredentialsSource, Envelope, Reason
 from receiptd.pullers.base import AckResult, Seen
-from receiptd.pullers.broker import DEFAULT_LIMITS, LANES, Broker, Limits
+from receiptd.pullers.broker import DEFAULT_LIMITS, LANES, Broker, Limits, lanes_of
 from receiptd.pullers.checks import (
     endpoint_problem,
     missing_problems,
@@ -143,7 +143,7 @@ class RocketMqKind:
             clock,
             instance_id=source.instance_id,
             tag=source.tag,
-            lanes=max(1, min(LANES, _MOST_CONNECTIONS // source.threads)),
+            lanes=lanes_of(source.threads, _MOST_CONNECTIONS),
         )
 
     def endpoint(self, source: SourceSettings, account: AccountSettings) -> str:

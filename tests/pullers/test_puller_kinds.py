@@ -174,8 +174,20 @@ def test_the_built_in_pullers_are_found_by_the_door_of_third_parties(
     assert entry.load() is kind
 
 
-@pytest.mark.parametrize(("threads", "lanes"), [(2, LANES), (25, LANES), (40, 2), (100, 1)])
-def test_rocketmq_gets_no_more_connections_than_long_polls_allow(threads: int, lanes: int) -> None:
-    puller = open_with(ROCKETMQ, {**GOOD_ROCKETMQ, "threads": threads})
+@pytest.mark.parametrize(
+    ("kind", "values", "threads", "lanes"),
+    [
+        (ROCKETMQ, GOOD_ROCKETMQ, 2, LANES),
+        (ROCKETMQ, GOOD_ROCKETMQ, 25, LANES),
+        (ROCKETMQ, GOOD_ROCKETMQ, 40, 2),
+        (ROCKETMQ, GOOD_ROCKETMQ, 256, 1),
+        (MNS, GOOD_MNS, 64, LANES),
+        (MNS, GOOD_MNS, 256, 1),
+    ],
+)
+def test_the_more_threads_a_source_has_the_fewer_connections_has_each(
+    kind: PullerKind, values: dict[str, Any], threads: int, lanes: int
+) -> None:
+    puller = open_with(kind, {**values, "threads": threads})
 
     assert len(puller._broker._lanes) == lanes
