@@ -1,5 +1,6 @@
 """The daemon: builds everything from the configuration, starts in order, stops in reverse."""
 
+import gc
 import os
 import platform
 import threading
@@ -117,6 +118,7 @@ class Daemon:
                 self._hire(source, store)
                 self._cancels.append(source.credentials.cancel)
             self._take_on_chores(store)
+            _keep_for_good()
             for thread in self._threads:
                 thread.start()
             if self._http is not None:
@@ -298,3 +300,13 @@ class Daemon:
             parts.append("database away")
         parts.append(f"{changed} rows written")
         return "; ".join(parts)
+
+
+def _keep_for_good() -> None:
+    """Leave what is there by now out of all later collections of garbage.
+
+    A full one comes when a quarter more has been kept than there was: with the 150,000 objects of
+    the start in that sum, once in half an hour, and until then garbage in cycles grew by megabytes.
+    """
+    gc.collect()
+    gc.freeze()
