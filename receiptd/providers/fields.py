@@ -124,7 +124,7 @@ def china_time(data: Mapping[str, object], key: str) -> datetime | None:
     return parse_time(value) if type(value) is str else None
 
 
-@lru_cache(maxsize=1024)  # to the second, so that busy minutes hold few of them
+@lru_cache(maxsize=128)  # to the second, so that busy minutes hold few of them
 def parse_time(value: str) -> datetime | None:
     """Return `value` as `china_time` does."""
     # Not strptime: it takes 8 µs, and full-width digits too. The separators are looked at because

@@ -238,18 +238,14 @@ class Connection:
         assert self._sock is not None
         if event != select.POLLIN:
             self._poll.modify(self._sock, event)
+        left_s = max(self._deadline - _monotonic(), 0)
         try:
-            if not self._poll.poll(self._left() * 1000):
+            # After the deadline, too: what has come while another's answer was waited for is taken.
+            if not self._poll.poll(left_s * 1000):
                 raise TimeoutError("deadline")
         finally:
             if event != select.POLLIN:
                 self._poll.modify(self._sock, select.POLLIN)
-
-    def _left(self) -> float:
-        left = self._deadline - _monotonic()
-        if left <= 0:
-            raise TimeoutError("deadline")
-        return left
 
     def _read(self, *, reused: bool) -> Answer:
         """Read the answer. Raises _ClosedWhileIdle if a `reused` connection turns out to have been

@@ -27,7 +27,12 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")
 _MYSQL = ("mysql", "mariadb")
 
 
-@lru_cache(maxsize=1024)  # most come several times: the same second, the same batch
+# Most come several times: the same second, the same batch. More would take half an hour to fill, in
+# which the process grew.
+_REMEMBERED = 128
+
+
+@lru_cache(maxsize=_REMEMBERED)
 def sqlite_time(value: datetime) -> str:
     """Return `value` as SQLite holds it: UTC, always 26 characters, so that text order is time
     order.
@@ -45,7 +50,7 @@ def sqlite_time(value: datetime) -> str:
     return f"{second}.{value.microsecond:06d}"
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_REMEMBERED)
 def _to_the_second(year: int, month: int, day: int, hour: int, minute: int, second: int) -> str:
     return f"{year:04d}-{month:02d}-{day:02d} {hour:02d}:{minute:02d}:{second:02d}"
 

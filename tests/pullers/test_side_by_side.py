@@ -12,7 +12,7 @@ from receiptd.pullers import broker
 from receiptd.pullers.base import AckResult, Puller
 from receiptd.pullers.connection import Connection
 from tests.pullers.network_traps import LONG_S
-from tests.pullers.puller_harness import KINDS, KeyRing, committed, make_puller
+from tests.pullers.puller_harness import DEADLINE_S, KINDS, KeyRing, committed, make_puller
 from tests.pullers.scripted_server import (
     NOTHING,
     Peer,
@@ -104,6 +104,20 @@ def test_what_came_is_kept_though_another_call_failed(kind: str, flaw: bytes) ->
         envelopes = puller.pull(16 * 3, 0)
 
     assert [one.handle for one in envelopes] == ["handle-1", "handle-2"]
+
+
+@by_kind
+def test_what_came_is_kept_though_another_call_was_never_answered(kind: str) -> None:
+    def hang(peer: Peer) -> None:
+        peer.request()
+        peer.hang()
+
+    with ScriptedServer(hang, always(messages(kind, 2))) as server:
+        puller = make_puller(kind, server.url, pull_spare_s=DEADLINE_S)
+        envelopes = puller.pull(16 * 2, 0)
+        puller.close()
+
+    assert [one.handle for one in envelopes] == ["handle-2"]
 
 
 @by_kind
