@@ -1,13 +1,12 @@
 """The daemon: builds everything from the configuration, starts in order, stops in reverse."""
 
-import gc
 import os
 import platform
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from receiptd import __version__, assembly, log
+from receiptd import __version__, assembly, log, memory
 from receiptd.assembly import SourcePlan
 from receiptd.batch_size import BatchSize
 from receiptd.chores import chores
@@ -118,7 +117,7 @@ class Daemon:
                 self._hire(source, store)
                 self._cancels.append(source.credentials.cancel)
             self._take_on_chores(store)
-            _keep_for_good()
+            memory.keep_for_good()
             for thread in self._threads:
                 thread.start()
             if self._http is not None:
@@ -261,8 +260,12 @@ class Daemon:
         """Feed the watchdog from the workers' progress until told to stop."""
         watchdog = Watchdog(self._pulses, self._systemd, self._status)
         interval_s = min(self._systemd.watchdog_interval_s or _LOOK_S, _LOOK_S)
+        give_back_at = 0.0
         while not self._stopping.wait(interval_s):
             watchdog.look()
+            if self._clock.monotonic() >= give_back_at:
+                memory.give_back()
+                give_back_at = self._clock.monotonic() + memory.GIVE_BACK_EVERY_S
 
     def _drain(self) -> int:
         self._systemd.notify("STOPPING=1")
@@ -300,13 +303,3 @@ class Daemon:
             parts.append("database away")
         parts.append(f"{changed} rows written")
         return "; ".join(parts)
-
-
-def _keep_for_good() -> None:
-    """Leave what is there by now out of all later collections of garbage.
-
-    A full one comes when a quarter more has been kept than there was: with the 150,000 objects of
-    the start in that sum, once in half an hour, and until then garbage in cycles grew by megabytes.
-    """
-    gc.collect()
-    gc.freeze()

@@ -23,6 +23,7 @@ ROOMS = {
     "signals": (6, "daemon"),
     "systemd": (6, "daemon"),
     "watchdog": (6, "daemon"),
+    "memory": (6, "daemon"),
     "worker": (5, "worker"),
     "tally": (5, "worker"),
     "housekeeping": (5, "worker"),
