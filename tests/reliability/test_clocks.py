@@ -120,7 +120,7 @@ def test_jumps_of_the_wall_clock_expire_no_handle_and_stop_nothing(
     while queue.bodies and puller.pulls < 20:
         worker.run_once()
 
-    assert puller.pulls == 3 + 4 + 1  # the last one looks whether there is more
+    assert puller.pulls == 3 + 3 + 1  # of 16, 16 and 32; the last one looks whether there is more
     assert max(queue.pulls.values()) == 1
     assert queue.clock.monotonic() < 10  # the pauses of three failures, and no quarter of an hour
     assert not worker._pulse.is_late
