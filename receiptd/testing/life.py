@@ -25,6 +25,7 @@ from receiptd.store.journal import body_bytes
 from receiptd.store.schema import journal, receipts
 from receiptd.tally import Tally
 from receiptd.testing.conformance import Harness
+from receiptd.turns import Turns
 from receiptd.worker import Pace, Worker, no_trace
 
 BATCH_SIZE = 16
@@ -221,6 +222,7 @@ class Life:
                 stopping=self._stopping,
                 clock=self._clock,
                 trace=self._begun(trace),
+                turns=Turns(1, _Skipping()),  # its own: nobody ends the pause of another
             )
             for number in range(threads)
         ]
