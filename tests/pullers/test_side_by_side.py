@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -42,6 +43,12 @@ def together(data: bytes) -> Script:
             peer.send(data)
 
     return script
+
+
+def silent(peer: Peer) -> None:
+    """Take a request and never answer it."""
+    peer.request()
+    peer.hang()
 
 
 @contextmanager
@@ -108,11 +115,7 @@ def test_what_came_is_kept_though_another_call_failed(kind: str, flaw: bytes) ->
 
 @by_kind
 def test_what_came_is_kept_though_another_call_was_never_answered(kind: str) -> None:
-    def hang(peer: Peer) -> None:
-        peer.request()
-        peer.hang()
-
-    with ScriptedServer(hang, always(messages(kind, 2))) as server:
+    with ScriptedServer(silent, always(messages(kind, 2))) as server:
         puller = make_puller(kind, server.url, pull_spare_s=DEADLINE_S)
         envelopes = puller.pull(16 * 2, 0)
         puller.close()
@@ -156,26 +159,13 @@ def test_each_call_that_was_denied_is_tried_once_more_with_fresh_credentials(kin
 
 @by_kind
 def test_cancel_ends_all_of_them(kind: str) -> None:
-    def silent(peer: Peer) -> None:
-        peer.request()
-        peer.hang()
-
-    failures: list[BaseException] = []
-
-    def pull(puller: Puller) -> None:
-        try:
-            puller.pull(16 * LANES, 0)
-        except SourceCancelled as exc:
-            failures.append(exc)
-
-    with pulling(kind, silent) as (server, puller):
-        thread = threading.Thread(target=pull, args=(puller,))
-        thread.start()
+    with pulling(kind, silent) as (server, puller), ThreadPoolExecutor(1) as owner:
+        running = owner.submit(puller.pull, 16 * LANES, 0)
         server.wait_for(lambda now: len(now.requests) == LANES)
         puller.cancel()
-        thread.join(LONG_S)
+        ended = running.exception(LONG_S)
 
-    assert len(failures) == 1
+    assert isinstance(ended, SourceCancelled)
 
 
 def test_an_answer_that_nobody_read_is_not_the_next_ones() -> None:
