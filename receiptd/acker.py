@@ -10,6 +10,7 @@ from receiptd.model import Committed
 from receiptd.pullers.base import AckResult, Puller
 from receiptd.pulse import Pulse
 from receiptd.tally import Tally
+from receiptd.unacked import Unacked
 
 # For the pulse: a puller's ack is bounded by 10 s.
 _ALLOWANCE_S = 20.0
@@ -24,14 +25,17 @@ class Acker:
         *,
         at_a_time: int,
         batch_size: BatchSize,
+        unacked: Unacked,
         tally: Tally,
         pulse: Pulse,
         clock: Clock,
         trace: Callable[[str], None],
     ) -> None:
-        """`at_a_time` is what one call may ack; `batch_size` is told of handles that died."""
+        """`at_a_time` is what one call may ack; `batch_size` is told of handles that died, and
+        `unacked` of those whose ack failed."""
         self._at_a_time = at_a_time
         self._batch_size = batch_size
+        self._unacked = unacked
         self._tally = tally
         self._pulse = pulse
         self._clock = clock
@@ -41,12 +45,12 @@ class Acker:
     def ack(self, puller: Puller, committed: Sequence[Committed]) -> int:
         """Ack what can still be acked; return how many handles the broker took.
 
-        Raises SourceError if a call failed; what it did not ack comes again.
+        Raises SourceError if a call failed; what it did not ack is acked again or comes again.
         """
         self._trace("before_ack")
         acked = expired = 0
         for first in range(0, len(committed), self._at_a_time):
-            rest = max(len(committed) - first - self._at_a_time, 0)
+            rest = committed[first + self._at_a_time :]
             result = self._call(puller, committed[first : first + self._at_a_time], rest)
             acked += result.acked
             expired += result.expired
@@ -56,7 +60,25 @@ class Acker:
         self._batch_size.acked(acked=acked, expired=min(expired, outlived))
         return acked
 
-    def _call(self, puller: Puller, committed: Sequence[Committed], rest: int) -> AckResult:
+    def ack_again(self, puller: Puller) -> None:
+        """Ack what an earlier ack failed for, this thread's or another's of the source.
+
+        Raises SourceError if that fails again. Any answer settles it: a handle of which the broker
+        knows nothing any more was acked the first time. Nothing is counted, because it was then.
+        """
+        self._unacked.settle(lambda committed: self._again(puller, committed))
+
+    def _again(self, puller: Puller, committed: Sequence[Committed]) -> None:
+        for first in range(0, len(committed), self._at_a_time):
+            self._pulse.beat(_ALLOWANCE_S)
+            result = puller.ack(committed[first : first + self._at_a_time])
+            if result.error is not None:
+                raise result.error
+        self._log.info("ack.repeated", count=len(committed))
+
+    def _call(
+        self, puller: Puller, committed: Sequence[Committed], rest: Sequence[Committed]
+    ) -> AckResult:
         """Make one call; if it fails, the `rest` is not tried either."""
         self._pulse.beat(_ALLOWANCE_S)
         alive = self._alive(committed)
@@ -67,7 +89,8 @@ class Acker:
             result = AckResult(failed=len(alive), error=exc)
         expired, failed = result.expired + late, result.failed
         if result.error is not None:
-            failed += rest
+            failed += len(rest)
+            self._unacked.keep([*alive, *rest])
             self._log.warning("ack.failed", count=failed, code=result.error.code)
         self._tally.acked(acked=result.acked, expired=expired, failed=failed)
         if result.error is not None:

@@ -26,6 +26,7 @@ from receiptd.systemd import Notifier
 from receiptd.tally import Tally
 from receiptd.trial import ReadAs, Trial
 from receiptd.turns import Turns
+from receiptd.unacked import Unacked
 from receiptd.watchdog import Watchdog
 from receiptd.web.guest import Http
 from receiptd.web.health import SourceView
@@ -98,6 +99,7 @@ class Daemon:
 
     def run(self) -> int:
         """Start, wait, stop; return the exit code."""
+        memory.one_heap()
         self._plans = assembly.plan(self._settings, self._clock)
         if not self._plans:
             raise ConfigError(
@@ -187,6 +189,7 @@ class Daemon:
         )
         batch_size = BatchSize(source.name, source.settings.batch_size)
         turns = Turns(source.settings.threads, self._clock)
+        unacked = Unacked(self._clock)
         trial = Trial(
             ReadAs(
                 provider=source.account.provider,
@@ -232,6 +235,7 @@ class Daemon:
                 trace=self._trace,
                 batch_size=batch_size,
                 turns=turns,
+                unacked=unacked,
                 sift=trial.sift,
             )
             self._pulses.append(pulse)

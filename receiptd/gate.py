@@ -39,10 +39,8 @@ class Attempt:
     """One pass through the gate; say how it ended with `succeeded` or `failed`, or leave it
     open."""
 
-    def __init__(self, gate: "Gate", *, probe: bool, cause: str = "") -> None:
+    def __init__(self, gate: "Gate", *, probe: bool) -> None:
         self._gate = gate
-        # What the outage began with, in the words of whoever reported it; "" if there is none.
-        self.cause = cause
         # True during an outage: nobody else passes the gate until this attempt has ended, so make
         # it short.
         self.probe = probe
@@ -51,10 +49,10 @@ class Attempt:
         """Report success; returns the outage that this ends, if any."""
         return self._gate._succeed(self)
 
-    def failed(self, cause: str = "", *, longest_pause_s: float = LONGEST_PAUSE_S) -> bool:
+    def failed(self, *, longest_pause_s: float = LONGEST_PAUSE_S) -> bool:
         """Report failure; returns True if this begins an outage (say so once), False if it goes
         on."""
-        return self._gate._fail(self, cause, longest_pause_s)
+        return self._gate._fail(self, longest_pause_s)
 
 
 class Gate:
@@ -66,7 +64,6 @@ class Gate:
         self._spread = spread
         self._lock = threading.Lock()
         self._failures = 0
-        self._cause = ""
         self._began_at = 0.0
         self._not_before = 0.0
         self._probing = False
@@ -120,7 +117,7 @@ class Gate:
                     return None
                 if pause <= 0 and not self._probing:
                     self._probing = True
-                    return Attempt(self, probe=True, cause=self._cause)
+                    return Attempt(self, probe=True)
             waiting()
             self._clock.wait(stopping, min(max(pause, 0.01), _LOOK_S))
 
@@ -132,7 +129,7 @@ class Gate:
             self._failures = 0
             return outage
 
-    def _fail(self, attempt: Attempt, cause: str, longest_pause_s: float) -> bool:
+    def _fail(self, attempt: Attempt, longest_pause_s: float) -> bool:
         with self._lock:
             if self._failures and not attempt.probe:
                 return False
@@ -140,7 +137,6 @@ class Gate:
             began = not self._failures
             if began:
                 self._began_at = now
-                self._cause = cause
             pause = min(FIRST_PAUSE_S * 2**self._failures, longest_pause_s)
             self._failures += 1
             self._not_before = now + pause * (1 + JITTER * (2 * self._spread() - 1))

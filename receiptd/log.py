@@ -56,6 +56,7 @@ EVENTS: Mapping[str, Event] = {
     "thread.died": _event("error", "name"),
     "batch.committed": _event("debug", "pulled changed duplicate quarantined lag_s took_s"),
     "ack.failed": _event("warning", "count code error http"),
+    "ack.repeated": _event("info", "count"),
     "ack.expired": _event("warning", "acked expired"),
     "batch.shrunk": _event("warning", "acked expired batch_size"),
     "batch.restored": _event("info", "batch_size"),

@@ -7,16 +7,36 @@ from contextlib import suppress
 # The allocator's free pieces were up to 2 MB after some minutes, and their sum crept by 2 MB an
 # hour; looking for them takes some milliseconds.
 GIVE_BACK_EVERY_S = 60.0
+# glibc's malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_LARGE = 128 * 1024
+
+
+def one_heap() -> bool:
+    """Have threads share one heap of the C library; call it before there are any. Tell whether the
+    library can (glibc).
+
+    Each of eight heaps a core keeps free pieces of its own, and where a large piece was freed once
+    (an answer of 5 MiB), later ones come from a heap and split it, too. Measured over a million
+    receipts with faults on 15 threads: 50 MB of free pieces against 3, and no slower, because the
+    interpreter's lock keeps threads from asking at the same time anyway.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        return bool(mallopt(_M_ARENA_MAX, 1) and mallopt(_M_MMAP_THRESHOLD, _LARGE))
+    return False
 
 
 def keep_for_good() -> None:
     """Leave what is there by now out of all later collections of garbage.
 
-    A full one comes when a quarter more has been kept than there was, and until then garbage in
-    cycles grows: with the 150,000 objects of the start in that sum, for a long time.
+    A full one comes when a quarter more has been kept than the last one left, and until then
+    garbage in cycles grows: with the 150,000 objects of the start in that sum, for a long time. So
+    there is one after the freeze, too, which leaves nothing.
     """
     gc.collect()
     gc.freeze()
+    gc.collect()
 
 
 def give_back() -> bool:

@@ -167,9 +167,11 @@ def read(
         return [_unreadable(envelope, str(exc), received_at)]
     entries = []
     for part in parts:
+        if isinstance(part.data, InvalidEnvelope):  # not raised: see Part
+            reason = str(part.data)
+            entries.append(_quarantined(envelope, part.index, part.body, reason, received_at))
+            continue
         try:
-            if isinstance(part.data, InvalidEnvelope):
-                raise part.data
             record = normalize(part.data, context)
         except InvalidEnvelope as exc:
             entries.append(_quarantined(envelope, part.index, part.body, str(exc), received_at))

@@ -19,6 +19,7 @@ from receiptd.pullers.base import Puller
 from receiptd.pulse import Pulse
 from receiptd.tally import Tally
 from receiptd.turns import Turn, Turns
+from receiptd.unacked import Unacked
 
 # A probe during an outage only asks whether the source answers; a long poll would keep the other
 # threads waiting.
@@ -42,8 +43,6 @@ _QUICK_S = 1.0
 _PULL_ALLOWANCE_S = 15.0
 _STORE_ALLOWANCE_S = 45.0
 _SIFT_ALLOWANCE_S = 60.0
-# What an outage of a source began with.
-_PULL, _ACK = "pull", "ack"
 
 
 class Batches(Protocol):
@@ -88,9 +87,11 @@ class Worker:
         trace: Callable[[str], None] = no_trace,
         batch_size: BatchSize | None = None,
         turns: Turns | None = None,
+        unacked: Unacked | None = None,
         sift: Callable[[list[Envelope]], list[Envelope]] = all_of_them,
     ) -> None:
-        """`batch_size` and `turns` are the source's threads' in common; `sift` is `Trial.sift`."""
+        """`batch_size`, `turns` and `unacked` are the source's threads' in common; `sift` is
+        `Trial.sift`."""
         self._open_puller = open_puller
         self._pipeline = pipeline
         self._pace = pace
@@ -108,6 +109,7 @@ class Worker:
             source,
             at_a_time=pace.batch_size * _MOST_AT_ONCE,
             batch_size=self._batch_size,
+            unacked=Unacked(clock) if unacked is None else unacked,
             tally=tally,
             pulse=pulse,
             clock=clock,
@@ -157,12 +159,13 @@ class Worker:
                 except SourceCancelled:
                     return
                 except SourceError as exc:
-                    self._source_failed(attempt, exc, cause=_PULL)
+                    self._source_failed(attempt, exc)
         if self._store_gate.is_open:
             self._tally.publish()
 
     def _take_turn(self, turn: Turn, attempt: Attempt) -> None:
-        """Pull, let the next thread pull, process and ack."""
+        """Ack what is owed, pull, let the next thread pull, process and ack."""
+        acks_work = self._ack_again()
         # The first one, too: whether the source answers at all is known at once.
         brief = attempt.probe or not self._has_pulled
         wait_s = min(self._pace.wait_s, _PROBE_WAIT_S) if brief else self._pace.wait_s
@@ -177,7 +180,12 @@ class Worker:
         if not is_full:
             self._at_once = 1  # at most as many requests come back empty as did not
         if not envelopes:
-            turn.over(pause_s=0.0 if is_rush else self._came_empty(attempt, wait_s, took_s))
+            pause_s = 0.0
+            if not acks_work:
+                attempt.failed()  # that nothing came says nothing about acks
+            elif not is_rush:
+                pause_s = self._came_empty(attempt, wait_s, took_s)
+            turn.over(pause_s=pause_s)
             return
         try:
             if is_full and may_gather:
@@ -189,6 +197,18 @@ class Worker:
             self._finish(attempt, envelopes)
         finally:
             self._tally.released(envelopes)
+
+    def _ack_again(self) -> bool:
+        """Ack what failed before; return False if that failed again. Raises SourceError if nobody
+        answered: a pull would only wait as long again."""
+        assert self._puller is not None
+        try:
+            self._acker.ack_again(self._puller)
+        except SourceError as exc:
+            if exc.http_status is None:
+                raise
+            return False
+        return True
 
     def _gather(self, envelopes: list[Envelope], left: int) -> bool:
         """Pull up to `left` batches more into `envelopes` while full ones come at once; return
@@ -221,12 +241,12 @@ class Worker:
         try:
             acked = self._acker.ack(self._puller, processed.committed)
         except SourceError as exc:
-            self._source_failed(attempt, exc, cause=_ACK)
+            self._source_failed(attempt, exc)
             return
         if not acked:
             # The same envelopes will come again. If they come at once (a broker that lies about
             # handles), this is what keeps the loop from spinning.
-            if attempt.failed(_ACK, longest_pause_s=_THROTTLED_PAUSE_S):
+            if attempt.failed(longest_pause_s=_THROTTLED_PAUSE_S):
                 self._log.warning("ack.expired", acked=0, expired=len(envelopes))
             return
         self._source_well(attempt)
@@ -261,11 +281,6 @@ class Worker:
             if attempt.failed(longest_pause_s=_THROTTLED_PAUSE_S):
                 self._log.warning("source.throttled", took_s=round(took_s, 3), wait_s=wait_s)
             return 0.0
-        if attempt.cause == _ACK:
-            # That nothing came says nothing about acks: what they failed for is hidden until its
-            # visibility timeout has passed. Only an ack ends this outage.
-            attempt.failed(_ACK)
-            return 0.0
         self._source_well(attempt)
         return 0.0 if wait_s > 0 else _SHORT_POLL_PAUSE_S
 
@@ -275,8 +290,8 @@ class Worker:
                 "source.recovered", outage_s=round(outage.seconds, 1), attempts=outage.attempts
             )
 
-    def _source_failed(self, attempt: Attempt, exc: SourceError, *, cause: str) -> None:
-        if not attempt.failed(cause):
+    def _source_failed(self, attempt: Attempt, exc: SourceError) -> None:
+        if not attempt.failed():
             return  # the outage has been told; its end will be, too
         if isinstance(exc, SourceRefused):
             self._log.error("source.refused", error=str(exc), code=exc.code, http=exc.http_status)

@@ -46,6 +46,7 @@ ROOMS = {
     "chore": (4, "steadiness"),
     "gate": (4, "steadiness"),
     "turns": (4, "steadiness"),
+    "unacked": (4, "steadiness"),
     "insist": (4, "steadiness"),
     "pulse": (4, "steadiness"),
     "pipeline": (4, "pipeline"),

@@ -1,6 +1,8 @@
 """What becomes of a batch: records, reasons, and what may be acked."""
 
+import gc
 import json
+import sys
 
 import pytest
 
@@ -123,3 +125,38 @@ def test_a_database_that_goes_away_during_the_one_by_one_pass_stops_it(pipeline,
 
     with pytest.raises(StoreUnavailable):
         pipeline.process([envelope(sms_report(n), f"m{n}") for n in range(4)])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"not json",
+        b"[1, 2]",
+        b'["cut off',
+        b'{"biz_id": "1"}',
+        b"[" + sms_report(1) + b', {"cut": ',
+        b"[" * 5_000,
+        b'{"a": ' * 5_000,
+    ],
+)
+def test_what_cannot_be_understood_leaves_nothing_behind(pipeline, saver, body):
+    """A refusal that held the frames it went through would keep each bad batch for ever."""
+    batch = [envelope(body, f"m{number}") for number in range(16)]
+    pipeline.process(batch)
+    saver.saved.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getallocatedblocks()
+        for _ in range(50):
+            pipeline.process(batch)
+            saver.saved.clear()
+        kept = sys.getallocatedblocks() - before
+        garbage = gc.collect()
+    finally:
+        gc.enable()
+
+    assert kept < len(batch) * 50  # less than one for each; what the log says is caught, too
+    assert garbage == 0

@@ -34,9 +34,10 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     """One element of an envelope.
 
     `body` is what was received, to the byte: the verbatim slice of an element of an array, else
-    the whole body. `data` is the object, or why there is none. A number with a fraction or an
-    exponent is the text of its literal, so that no digit is lost; of equal keys the last counts;
-    NaN and infinity are None.
+    the whole body. `data` is the object, or why there is none, and that is never raised: it would
+    hold the frames it went through, which hold this part, which no collector looks at. A number
+    with a fraction or an exponent is the text of its literal, so that no digit is lost; of equal
+    keys the last counts; NaN and infinity are None.
     """
 
     index: int
@@ -67,7 +68,8 @@ def decode(body: bytes) -> list[Part]:
     if not trimmed.startswith(b"["):
         data = parse_object(trimmed)
         if isinstance(data, InvalidEnvelope):
-            raise data
+            # Another one: what a frame holds and is raised holds the frame, and all before it.
+            raise InvalidEnvelope(data.reason, data.detail)
         return [Part(0, body, data)]
     slices = list(_elements(trimmed))
     return _parts(body, slices, [parse_object(element) for element in slices])

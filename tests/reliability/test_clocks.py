@@ -6,34 +6,23 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from receiptd.clock import ManualClock, SystemClock
-from receiptd.config import AccountSettings
+from receiptd.clock import ManualClock
 from receiptd.errors import SourceError, SourceRefused, SourceUnavailable
-from receiptd.gate import Gate
-from receiptd.model import CredentialsSource, Envelope, Origin
-from receiptd.pipeline import Pipeline
-from receiptd.providers.aliyun import PROVIDER
+from receiptd.model import Envelope
 from receiptd.providers.aliyun.token import TokenCredentials
-from receiptd.providers.base import Context
-from receiptd.pullers.base import Puller
-from receiptd.pullers.mns import MnsPuller
-from receiptd.pullers.rocketmq import RocketMqPuller
-from receiptd.pulse import Pulse
 from receiptd.sandbox import Fault, Sandbox
-from receiptd.store import Store, open_store
-from receiptd.tally import Tally
-from receiptd.worker import Pace, Worker
+from receiptd.store import Store
 from tests.databases import SQLITE, ask, fresh_url
 from tests.fakes import FakePuller, FakeQueue, sms_report
 from tests.providers.test_token import LIFETIME_S, Gateway
-from tests.pullers.puller_harness import GROUP, KeyRing
+from tests.reliability.rig import Broker, hired
 
 ZONES = ["UTC", "Asia/Shanghai", "America/New_York"]
 
@@ -76,37 +65,6 @@ class JumpingClock(ManualClock):
         return super().now() + timedelta(minutes=15 if self._looks % 2 else -15)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with fresh_url(SQLITE, tmp_path) as url:
-        store = open_store(url, ManualClock())
-        store.upgrade()
-        yield store
-        store.close()
-
-
-def hired(store: Store, puller: Puller, clock: ManualClock, wait_s: float = 0.2) -> Worker:
-    worker = Worker(
-        source="sms",
-        open_puller=lambda: puller,
-        pipeline=Pipeline(
-            context=Context(provider="aliyun", account="main", origin=Origin.QUEUE),
-            normalize=PROVIDER.normalizers["SmsReport"],
-            store=store,
-            clock=clock,
-        ),
-        pace=Pace(batch_size=16, wait_s=wait_s, pace_s=0.0),
-        source_gate=Gate(clock),
-        store_gate=Gate(clock),
-        tally=Tally(instance="test", source="sms", store=store, clock=clock),
-        pulse=Pulse("sms/1", clock),
-        stopping=threading.Event(),
-        clock=clock,
-    )
-    worker._puller = puller
-    return worker
-
-
 def test_jumps_of_the_wall_clock_expire_no_handle_and_stop_nothing(
     store: Store, tmp_path: Path
 ) -> None:
@@ -125,56 +83,6 @@ def test_jumps_of_the_wall_clock_expire_no_handle_and_stop_nothing(
     assert queue.clock.monotonic() < 10  # the pauses of three failures, and no quarter of an hour
     assert not worker._pulse.is_late
     assert ask(f"sqlite:///{tmp_path}/receiptd.db", "SELECT count(*) FROM receipts") == [(64,)]
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
-class Broker:
-    """What talks to the sandbox here, and is closed with it."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
-        self._end: list[Callable[[], None]] = []
-
-    def mns(self, keys: CredentialsSource | None = None) -> Puller:
-        queue = self.sandbox.queue("SmsReport")
-        puller = MnsPuller("sms", self.sandbox.url, queue, keys or KeyRing(), SystemClock())
-        self._end.append(puller.close)
-        return puller
-
-    def rocketmq(self) -> Puller:
-        topic = self.sandbox.topic
-        puller = RocketMqPuller("shop", self.sandbox.url, topic, GROUP, KeyRing(), SystemClock())
-        self._end.append(puller.close)
-        return puller
-
-    def tokens(self) -> CredentialsSource:
-        account = AccountSettings.model_validate(
-            {
-                "provider": "aliyun",
-                "access_key_id": "testAK",
-                "access_key_secret": "testSK",
-                "endpoints": {"dybase": self.sandbox.url},
-            }
-        )
-        tokens = PROVIDER.credentials(account, "token", "SmsReport", SystemClock())
-        self._end.append(tokens.cancel)
-        return tokens
-
-    def close(self) -> None:
-        for end in self._end:
-            end()
-
-
-@pytest.fixture
-def broker(sandbox: Sandbox) -> Iterator[Broker]:
-    broker = Broker(sandbox)
-    yield broker
-    broker.close()
 
 
 @pytest.mark.parametrize(

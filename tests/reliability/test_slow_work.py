@@ -2,10 +2,9 @@
 batches."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 from structlog.testing import capture_logs
 
 from receiptd.batch_size import BatchSize
@@ -16,10 +15,10 @@ from receiptd.pipeline import Pipeline, Processed
 from receiptd.providers.aliyun import PROVIDER
 from receiptd.providers.base import Context
 from receiptd.pulse import Pulse
-from receiptd.store import Store, open_store
+from receiptd.store import Store
 from receiptd.tally import Tally
 from receiptd.worker import Pace, Worker
-from tests.databases import SQLITE, ask, fresh_url
+from tests.databases import ask
 from tests.fakes import VISIBILITY_S, FakePuller, FakeQueue, sms_report
 
 # Sixteen take 40 s, and the queue gives 30.
@@ -35,15 +34,6 @@ class SlowDatabase(Pipeline):
         assert isinstance(self._clock, ManualClock)
         self._clock.advance(self.seconds * len(envelopes))
         return super().process(envelopes)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with fresh_url(SQLITE, tmp_path) as url:
-        store = open_store(url, ManualClock())
-        store.upgrade()
-        yield store
-        store.close()
 
 
 def hired(store: Store, queue: FakeQueue, batch_size: BatchSize) -> tuple[Worker, SlowDatabase]:

@@ -339,7 +339,7 @@ def test_that_history_is_still_being_counted_is_told(server: Running, scene: Sce
 
 def test_a_daemon_that_is_not_ready_says_why(server: Running, clock: ManualClock) -> None:
     with server.gate.attempt(threading.Event()) as attempt:
-        attempt.failed("refused")
+        attempt.failed()
     clock.advance(30)
 
     assert "The daemon that answers here: database: away for 30 s" in page(server).text
