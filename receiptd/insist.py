@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from receiptd.errors import StoreUnavailable
+from receiptd.errors import StoreUnavailable, let_go
 from receiptd.gate import Gate, do_nothing
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ def insist(
             except StoreUnavailable as exc:
                 if attempt.failed():
                     log.error("store.lost", error=str(exc))
+                let_go(exc)
                 continue
             if outage := attempt.succeeded():
                 log.info(

@@ -9,7 +9,7 @@ import msgspec
 from receiptd.acker import Acker
 from receiptd.batch_size import BatchSize
 from receiptd.clock import Clock
-from receiptd.errors import SourceCancelled, SourceError, SourceRefused
+from receiptd.errors import SourceCancelled, SourceError, SourceRefused, let_go
 from receiptd.gate import Attempt, Gate
 from receiptd.insist import insist
 from receiptd.log import get_logger
@@ -207,6 +207,7 @@ class Worker:
         except SourceError as exc:
             if exc.http_status is None:
                 raise
+            let_go(exc)
             return False
         return True
 
@@ -218,7 +219,8 @@ class Worker:
             batches = min(self._at_once, left)
             try:
                 more, _took_s = self._pull(batches, 0.0)
-            except SourceError:
+            except SourceError as exc:
+                let_go(exc)
                 return False  # first what did come; if it lasts, the next pull tells
             envelopes += more
             if len(more) < batches * self._batch_size.current:
@@ -291,6 +293,7 @@ class Worker:
             )
 
     def _source_failed(self, attempt: Attempt, exc: SourceError) -> None:
+        let_go(exc)
         if not attempt.failed():
             return  # the outage has been told; its end will be, too
         if isinstance(exc, SourceRefused):
