@@ -40,8 +40,9 @@ class Puller(Protocol):
 
     def ack(self, committed: Sequence[Committed]) -> AckResult:
         """Tell the broker that these envelopes, however many, are durable; works after `cancel`
-        too. Envelopes without a handle are passed over. Raises SourceUnavailable or SourceRefused
-        if nothing was acked because each call failed.
+        too. Envelopes without a handle are passed over. After a call that failed they are given
+        once more, to any of the source's pullers; that one was acked already is no error. Raises
+        SourceUnavailable or SourceRefused if nothing was acked because each call failed.
         """
         ...
 

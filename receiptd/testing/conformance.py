@@ -184,6 +184,20 @@ class PullerConformance:
         assert result.expired == 1
         assert harness.depth() == 1
 
+    def test_acking_once_more_what_another_thread_acked_is_no_error(self, harness: Harness) -> None:
+        harness.publish(_bodies(1))
+        puller, other = harness.open(), harness.open()
+        committed = [Committed(_pull_one(puller))]
+        puller.ack(committed)
+
+        result = other.ack(committed)  # as after an ack whose answer was lost
+
+        puller.close()
+        other.close()
+        assert result.failed == 0
+        assert result.error is None
+        assert harness.depth() == 0
+
     def test_an_unreadable_message_costs_the_others_nothing(self, harness: Harness) -> None:
         bodies = _bodies(BATCH_SIZE - 1)
         harness.publish(bodies[:7])
