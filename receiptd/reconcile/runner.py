@@ -33,7 +33,7 @@ from receiptd.reconcile.audit import Auditor
 from receiptd.reconcile.part import Part
 from receiptd.reconcile.throttle import Throttle
 from receiptd.store import plan
-from receiptd.store.plan import Due, Turn
+from receiptd.store.plan import Due, WhoseTurn
 
 # A holder that was killed is replaced within its term.
 TERM_S = 15.0
@@ -154,9 +154,9 @@ class Reconciler(LeasedChore):
         with self._store.reading() as connection:
             return plan.due(connection, self._turn(), _ROUND)
 
-    def _turn(self) -> Turn:
+    def _turn(self) -> WhoseTurn:
         now = self._clock.now()
-        return Turn(
+        return WhoseTurn(
             now=now,
             sent_after=now - self._part.schedule.window,
             provider=self._provider,

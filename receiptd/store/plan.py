@@ -85,8 +85,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     counts: bool = True
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose turn it is to be asked about: the rows of one account that are due at `now` and were
+class WhoseTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """To be asked about: the rows of one account that are due at `now` and were
     sent after `sent_after`."""
 
     now: datetime
@@ -120,13 +120,13 @@ def begin(connection: Connection, first: Iterable[tuple[Key, datetime]]) -> None
         connection.execute(planned.values(next_query_at=bindparam("at")), values)
 
 
-def due(connection: Connection, turn: Turn, limit: int) -> list[Due]:
+def due(connection: Connection, turn: WhoseTurn, limit: int) -> list[Due]:
     """Return rows whose turn it is, the one that will be lost first coming first."""
     mine = select(*_DUE).where(_has_its(turn))
     return _found(connection, mine.order_by(*_BY_AGE).limit(limit))
 
 
-def is_due(connection: Connection, turn: Turn) -> bool:
+def is_due(connection: Connection, turn: WhoseTurn) -> bool:
     """Return whether it is any row's turn."""
     # In the index's order, so that the first row that fits ends it.
     mine = select(row.id).where(_has_its(turn)).order_by(row.next_query_at)
@@ -211,7 +211,7 @@ def find_sent(connection: Connection, asked: Sequence[Due]) -> dict[Key, str]:
     return found
 
 
-def _has_its(turn: Turn) -> ColumnElement[bool]:
+def _has_its(turn: WhoseTurn) -> ColumnElement[bool]:
     return and_(
         row.next_query_at <= turn.now,
         row.submitted_at > turn.sent_after,

@@ -267,3 +267,9 @@ def narrow_indexes(dialect: str) -> None:
         for index in table.indexes:
             if _ONLY in index.info:
                 index.dialect_options[dialect]["where"] = text(index.info[_ONLY])
+
+
+def identity(table: Table) -> list[str]:
+    """Return the columns of a table's unique key."""
+    unique = next(c for c in table.constraints if isinstance(c, UniqueConstraint))
+    return [column.name for column in unique.columns]

@@ -10,7 +10,7 @@ from receiptd.clock import ManualClock
 from receiptd.model import Origin, Receipt, Status
 from receiptd.store import Store, open_store, plan
 from receiptd.store.merge import key
-from receiptd.store.plan import Span, Turn
+from receiptd.store.plan import Span, WhoseTurn
 from receiptd.store.schema import receipts
 from tests.databases import databases, fresh_url
 
@@ -47,7 +47,7 @@ def planned(store: Store) -> list[datetime | None]:
 
 
 def due(store: Store, now: datetime, *, sent_after: datetime = SENT - DAY) -> list[str]:
-    turn = Turn(now=now, sent_after=sent_after, provider="aliyun", account="main")
+    turn = WhoseTurn(now=now, sent_after=sent_after, provider="aliyun", account="main")
     with store.reading() as connection:
         found = plan.due(connection, turn, 100)
         assert plan.is_due(connection, turn) is bool(found)

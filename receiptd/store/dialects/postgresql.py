@@ -225,7 +225,7 @@ def _upsert() -> str:
         schema.receipts,
         rows.RECEIPTS,
         lambda insert: insert.on_conflict_do_update(
-            index_elements=server.identity(schema.receipts),
+            index_elements=schema.identity(schema.receipts),
             set_=values | {"updated_at": new["updated_at"]},
             where=merge_sql.changes(old, new),
         ),
@@ -243,7 +243,7 @@ def _insert_new(table: Table, columns: tuple[str, ...]) -> str:
         postgresql.insert(table),
         table,
         columns,
-        lambda insert: insert.on_conflict_do_nothing(index_elements=server.identity(table)),
+        lambda insert: insert.on_conflict_do_nothing(index_elements=schema.identity(table)),
     )
 
 

@@ -4,7 +4,7 @@ import select
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from sqlalchemy import URL, Engine, Table, UniqueConstraint, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DisconnectionError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -85,9 +85,3 @@ def translate(error: BaseException) -> StoreError | None:
     if isinstance(error, (ValueError, OverflowError, TypeError)):
         return StoreRejected(f"the driver refused the data ({type(error).__name__})")
     return None
-
-
-def identity(table: Table) -> list[str]:
-    """Return the columns of a table's unique key."""
-    unique = next(c for c in table.constraints if isinstance(c, UniqueConstraint))
-    return [column.name for column in unique.columns]

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, UniqueConstraint, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -265,7 +265,7 @@ def _for_many(sql: str, columns: int) -> str:
 @cache
 def _upsert() -> str:
     insert = sqlite.insert(schema.receipts)
-    identity = _identity(schema.receipts)
+    identity = schema.identity(schema.receipts)
     old, new = schema.receipts.c, insert.excluded
     values = merge_sql.merged(old, new)
     statement = insert.on_conflict_do_update(
@@ -284,13 +284,8 @@ def _insert(table: Table, columns: tuple[str, ...]) -> str:
 @cache
 def _insert_new(table: Table, columns: tuple[str, ...]) -> str:
     # Not OR IGNORE, which also swallows a missing value.
-    statement = sqlite.insert(table).on_conflict_do_nothing(index_elements=_identity(table))
+    statement = sqlite.insert(table).on_conflict_do_nothing(index_elements=schema.identity(table))
     return _compiled(statement, columns)
-
-
-def _identity(table: Table) -> list[str]:
-    unique = next(c for c in table.constraints if isinstance(c, UniqueConstraint))
-    return [column.name for column in unique.columns]
 
 
 def _compiled(statement: Insert, columns: Sequence[str]) -> str:
