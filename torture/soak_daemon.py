@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from receiptd.pullers.broker import LANES
 from receiptd.sandbox import Sandbox
 from torture.broker import ALIYUN, JUSHITA
 from torture.lives import common_config
@@ -26,6 +27,8 @@ QUEUES = tuple(f"Alicom-Queue-{number}-SmsReport" for number in range(1, 5))
 TOPICS = ("jst-sms-report-1", "jst-sms-report-2")
 # The long polls when all is quiet: one a source, with that of the replies.
 POLLS = len(QUEUES) + len(TOPICS) + 1
+# Connections that the threads of these sources may have to the broker.
+MOST_LANES = ((len(QUEUES) + len(TOPICS)) * THREADS + 1) * LANES
 
 # Bugs of ours, whatever was done to the daemon.
 BUGS = (

@@ -102,21 +102,21 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
     return found, (rest / (len(xs) - 2) / spread) ** 0.5
 
 
-def leaks(before: Sample, after: Sample) -> list[str]:
+def leaks(before: Sample, after: Sample, *, lanes: int = 0) -> list[str]:
     """Return which counts of two quiet moments grew; what a pool of connections to the database may
-    hold is no growth."""
+    hold is no growth, nor are the `lanes` to the broker, which are opened when they are needed and
+    closed by faults."""
+    pools = {"database": _POOLED, "broker": lanes}
     pairs = {"threads": (before.threads, after.threads)} | {
-        f"descriptors: {kind}": (
-            max(before.descriptors.get(kind, 0), _POOLED if kind == "database" else 0),
-            count,
-        )
+        f"descriptors: {kind}": (max(before.descriptors.get(kind, 0), pools.get(kind, 0)), count)
         for kind, count in after.descriptors.items()
     }
     return [f"{name} {then} -> {now}" for name, (then, now) in pairs.items() if now > then]
 
 
-def sample(pid: int, at_s: float, receipts: int, database: str | int) -> Sample:
-    """Look at a process. `database` is the path of its file, or the port of its server."""
+def sample(pid: int, at_s: float, receipts: int, database: str | int, broker: int = 0) -> Sample:
+    """Look at a process. `database` is the path of its file, or the port of its server; `broker`
+    the port of the broker."""
     fields = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
@@ -126,12 +126,13 @@ def sample(pid: int, at_s: float, receipts: int, database: str | int) -> Sample:
         rss_kib=int(fields["VmRSS"].split()[0]),
         anon_kib=int(fields["RssAnon"].split()[0]),
         threads=int(fields["Threads"]),
-        descriptors=_descriptors(pid, database),
+        descriptors=_descriptors(pid, database, broker),
     )
 
 
-def _descriptors(pid: int, database: str | int) -> Mapping[str, int]:
+def _descriptors(pid: int, database: str | int, broker: int) -> Mapping[str, int]:
     to_database = _sockets_to(pid, database) if isinstance(database, int) else frozenset()
+    to_broker = _sockets_to(pid, broker)
     counts: Counter[str] = Counter()
     for place in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -140,6 +141,8 @@ def _descriptors(pid: int, database: str | int) -> Mapping[str, int]:
             continue
         if target in to_database or (isinstance(database, str) and target.startswith(database)):
             counts["database"] += 1
+        elif target in to_broker:
+            counts["broker"] += 1
         elif target.startswith("socket:"):
             counts["sockets"] += 1
         elif target.startswith("/"):

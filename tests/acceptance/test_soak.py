@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import socket
 
 import pytest
 
@@ -10,6 +11,7 @@ from receiptd.clock import SystemClock
 from receiptd.store import open_store
 from tests.databases import ask, fresh_url
 from torture.evidence import Verdict
+from torture.soak_daemon import MOST_LANES
 from torture.soak_judge import judge
 from torture.soak_report import markdown
 from torture.soak_run import Plan, soak
@@ -24,7 +26,7 @@ def test_a_soak_loses_nothing_and_leaves_no_thread_and_no_descriptor_open(tmp_pa
         soaked = soak(SHORT, url, tmp_path)
 
     assert soaked.complaints == [], "\n".join(soaked.tail)
-    assert leaks(*soaked.quiet) == []
+    assert leaks(*soaked.quiet, lanes=MOST_LANES) == []
     verdict = soaked.verdict
     assert (verdict.sent, verdict.lost, verdict.unexpected) == (10_000, 0, 0)
     assert (verdict.duplicated, verdict.early) == (0, 0)
@@ -116,6 +118,8 @@ def test_a_thread_or_a_descriptor_more_than_after_the_warm_up_is_a_leak():
 
     assert leaks(before, after(20, sockets=8, database=9)) == []
     assert leaks(before, after(19, sockets=2)) == []
+    assert leaks(before, after(20, broker=52), lanes=52) == []
+    assert leaks(before, after(20, broker=53), lanes=52) == ["descriptors: broker 52 -> 53"]
     assert leaks(before, after(21, sockets=8, files=1)) == [
         "threads 20 -> 21",
         "descriptors: files 0 -> 1",
@@ -132,6 +136,15 @@ def test_a_process_is_sampled_with_what_it_holds_open_of_the_database(tmp_path):
     assert before.descriptors.get("database", 0) == 0
     assert after.descriptors["database"] == 1
     assert after.rss_kib > after.anon_kib > 0
+
+
+def test_a_process_is_sampled_with_its_connections_to_the_broker(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            seen = sample(os.getpid(), 0, 0, str(tmp_path), port)
+
+    assert seen.descriptors["broker"] == 1
 
 
 # --- the judgement of rows ---
