@@ -17,9 +17,11 @@ from pathlib import Path
 
 from receiptd.pullers.broker import LANES
 from receiptd.sandbox import Sandbox
+from tests.databases import SQLITE
 from torture.broker import ALIYUN, JUSHITA
 from torture.lives import common_config
 from torture.soak_push import PUSH_SECRET
+from torture.soak_samples import SERVER_POOL, SQLITE_POOL
 
 THREADS = 2
 # Several of each, because a source that met a fault waits for a second.
@@ -28,7 +30,7 @@ TOPICS = ("jst-sms-report-1", "jst-sms-report-2")
 # The long polls when all is quiet: one a source, with that of the replies.
 POLLS = len(QUEUES) + len(TOPICS) + 1
 # Connections that the threads of these sources may have to the broker.
-MOST_LANES = ((len(QUEUES) + len(TOPICS)) * THREADS + 1) * LANES
+_MOST_LANES = ((len(QUEUES) + len(TOPICS)) * THREADS + 1) * LANES
 
 # Bugs of ours, whatever was done to the daemon.
 BUGS = (
@@ -91,6 +93,12 @@ def config(sandbox: Sandbox, database_url: str, port: int) -> str:
     for number, name in enumerate(TOPICS):
         parts.append(_TOPIC.format(name=f"shop_{number}", url=url, topic=q(name), threads=THREADS))
     return "".join(parts)
+
+
+def pools(database: str) -> Mapping[str, int]:
+    """Return how many descriptors the daemon may hold, now or at another time, by their kind."""
+    is_file = database == SQLITE
+    return {"database": SQLITE_POOL if is_file else SERVER_POOL, "broker": _MOST_LANES}
 
 
 class Place:

@@ -19,7 +19,7 @@ from tests.chaos_proxy import ChaosProxy
 from tests.databases import SQLITE
 from torture import soak_faults
 from torture.evidence import Verdict
-from torture.soak_daemon import BUGS, MOST_LANES, POLLS, QUEUES, TOPICS, Daemon, Place, config
+from torture.soak_daemon import BUGS, POLLS, QUEUES, TOPICS, Daemon, Place, config, pools
 from torture.soak_flow import Flow
 from torture.soak_judge import Eye, judge
 from torture.soak_push import Pusher
@@ -107,6 +107,7 @@ class _Run:
         self._tell = tell
         self._database = proxy.port if proxy else make_url(url).database or ""
         self._broker = urlsplit(sandbox.url).port or 0
+        self._pools = pools(plan.database)
         self._stopped = threading.Event()
         if proxy is None:
             befall = soak_faults.of_sqlite(url, daemon.pid, ended=self._stopped)
@@ -131,7 +132,7 @@ class _Run:
         self._samples.clear()
         self._send(range(round(self._plan.messages * WARM_UP), self._plan.messages))
         first = self._quiet[0]
-        self._until(lambda: not leaks(first, self._sample(), lanes=MOST_LANES), _LET_GO_WITHIN_S)
+        self._until(lambda: not leaks(first, self._sample(), self._pools), _LET_GO_WITHIN_S)
         self._quiet.append(self._sample())
         self._tell(f"done: {self._quiet[1]}")
 
@@ -144,7 +145,7 @@ class _Run:
         self._complaints += [
             f"{self._daemon.events[bug]} times {bug}" for bug in BUGS if self._daemon.events[bug]
         ]
-        grown = leaks(self._quiet[0], self._quiet[1], lanes=MOST_LANES)
+        grown = leaks(self._quiet[0], self._quiet[1], self._pools)
         self._complaints += [f"leak: {text}" for text in grown]
         trend = memory(self._samples) if len(self._samples) >= 4 else None
         if trend is not None and trend.is_leak:

@@ -16,9 +16,11 @@ NOISE_KIB = 1024
 # Caches and pools fill with the first receipts, whatever the share that the warm-up is.
 LEAST_RECEIPTS = 200_000
 LEAST_SAMPLES = 40
-# Of a server: two of the pool that writes and two of the one that reads. Of SQLite, whose three
-# connections hold three files each, the warm-up has them all.
-_POOLED = 4
+# Connections to a server: two of the pool that writes and two of the one that reads.
+SERVER_POOL = 4
+# Three connections of three files each, and one that was closed in a fault: SQLite keeps it for the
+# next while its process holds any lock on the file (POSIX would drop them all).
+SQLITE_POOL = 10
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -102,14 +104,13 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
     return found, (rest / (len(xs) - 2) / spread) ** 0.5
 
 
-def leaks(before: Sample, after: Sample, *, lanes: int = 0) -> list[str]:
-    """Return which counts of two quiet moments grew; what a pool of connections to the database may
-    hold is no growth, nor are the `lanes` to the broker, which are opened when they are needed and
-    closed by faults."""
-    pools = {"database": _POOLED, "broker": lanes}
+def leaks(before: Sample, after: Sample, pools: Mapping[str, int]) -> list[str]:
+    """Return which counts of two quiet moments grew. What a pool may hold, by the kind of its
+    descriptors, is no growth: it is opened when it is needed, and closed by faults."""
     pairs = {"threads": (before.threads, after.threads)} | {
-        f"descriptors: {kind}": (max(before.descriptors.get(kind, 0), pools.get(kind, 0)), count)
+        f"descriptors: {kind}": (before.descriptors.get(kind, 0), count)
         for kind, count in after.descriptors.items()
+        if count > pools.get(kind, 0)
     }
     return [f"{name} {then} -> {now}" for name, (then, now) in pairs.items() if now > then]
 

@@ -11,7 +11,7 @@ from receiptd.clock import SystemClock
 from receiptd.store import open_store
 from tests.databases import ask, fresh_url
 from torture.evidence import Verdict
-from torture.soak_daemon import MOST_LANES
+from torture.soak_daemon import pools
 from torture.soak_judge import judge
 from torture.soak_report import markdown
 from torture.soak_run import Plan, soak
@@ -26,7 +26,7 @@ def test_a_soak_loses_nothing_and_leaves_no_thread_and_no_descriptor_open(tmp_pa
         soaked = soak(SHORT, url, tmp_path)
 
     assert soaked.complaints == [], "\n".join(soaked.tail)
-    assert leaks(*soaked.quiet, lanes=MOST_LANES) == []
+    assert leaks(soaked.quiet[0], soaked.quiet[1], pools("sqlite")) == []
     verdict = soaked.verdict
     assert (verdict.sent, verdict.lost, verdict.unexpected) == (10_000, 0, 0)
     assert (verdict.duplicated, verdict.early) == (0, 0)
@@ -116,11 +116,11 @@ def test_a_thread_or_a_descriptor_more_than_after_the_warm_up_is_a_leak():
     def after(threads, **descriptors):
         return Sample(9, 9, 80_000, 0, threads, descriptors)
 
-    assert leaks(before, after(20, sockets=8, database=9)) == []
-    assert leaks(before, after(19, sockets=2)) == []
-    assert leaks(before, after(20, broker=52), lanes=52) == []
-    assert leaks(before, after(20, broker=53), lanes=52) == ["descriptors: broker 52 -> 53"]
-    assert leaks(before, after(21, sockets=8, files=1)) == [
+    assert leaks(before, after(20, sockets=8, database=9), {}) == []
+    assert leaks(before, after(19, sockets=2), {}) == []
+    assert leaks(before, after(20, broker=52), {"broker": 52}) == []
+    assert leaks(before, after(20, broker=53), {"broker": 52}) == ["descriptors: broker 0 -> 53"]
+    assert leaks(before, after(21, sockets=8, files=1), {}) == [
         "threads 20 -> 21",
         "descriptors: files 0 -> 1",
     ]
