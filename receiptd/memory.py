@@ -18,7 +18,7 @@ def one_heap() -> bool:
 
     Each of eight heaps a core keeps free pieces of its own, and where a large piece was freed once
     (an answer of 5 MiB), later ones come from a heap and split it, too. Measured over a million
-    receipts with faults on 15 threads: 50 MB of free pieces against 3, and no slower, because the
+    receipts with faults on 15 threads: 50 MB of free pieces against 6, and no slower, because the
     interpreter's lock keeps threads from asking at the same time anyway.
     """
     with suppress(OSError, AttributeError):
