@@ -50,8 +50,7 @@ class Acker:
         self._trace("before_ack")
         acked = expired = 0
         for first in range(0, len(committed), self._at_a_time):
-            rest = committed[first + self._at_a_time :]
-            result = self._call(puller, committed[first : first + self._at_a_time], rest)
+            result = self._call(puller, committed, first)
             acked += result.acked
             expired += result.expired
         self._trace("after_ack")
@@ -76,21 +75,20 @@ class Acker:
                 raise result.error
         self._log.info("ack.repeated", count=len(committed))
 
-    def _call(
-        self, puller: Puller, committed: Sequence[Committed], rest: Sequence[Committed]
-    ) -> AckResult:
-        """Make one call; if it fails, the `rest` is not tried either."""
+    def _call(self, puller: Puller, committed: Sequence[Committed], first: int) -> AckResult:
+        """Make the call that begins with `first`; if it fails, those behind it are not tried."""
         self._pulse.beat(_ALLOWANCE_S)
-        alive = self._alive(committed)
-        late = len(committed) - len(alive)
+        end = min(first + self._at_a_time, len(committed))
+        alive = self._alive(committed[first:end])
+        late = end - first - len(alive)
         try:
             result = puller.ack(alive)
         except SourceError as exc:
             result = AckResult(failed=len(alive), error=exc)
         expired, failed = result.expired + late, result.failed
         if result.error is not None:
-            failed += len(rest)
-            self._unacked.keep([*alive, *rest])
+            failed += len(committed) - end
+            self._unacked.keep([*alive, *committed[end:]])
             self._log.warning("ack.failed", count=failed, code=result.error.code)
         self._tally.acked(acked=result.acked, expired=expired, failed=failed)
         if result.error is not None:

@@ -38,18 +38,6 @@ class Problem:
         return text
 
 
-def let_go(error: BaseException) -> None:
-    """Let go of the frames that an error went through, once it has been dealt with.
-
-    A frame that holds the error it raised is a cycle, and keeps what it and all before it worked
-    on, a batch for example, until garbage is next collected in full.
-    """
-    chain: BaseException | None = error
-    while chain is not None:
-        chain.__traceback__ = None
-        chain = chain.__cause__ or chain.__context__
-
-
 class ConfigError(ReceiptdError):
     """The configuration cannot be used; holds every problem at once. Never retried."""
 
@@ -121,3 +109,15 @@ class StoreUnavailable(StoreError):
 class StoreRejected(StoreError):
     """The data of some row was refused: save the envelopes one by one, quarantine the one that
     fails alone."""
+
+
+def let_go(error: BaseException) -> None:
+    """Let go of the frames that an error went through, once it has been dealt with.
+
+    A frame that holds the error it raised is a cycle, and keeps what it and all before it worked
+    on, a batch for example, until garbage is next collected in full.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        chain.__traceback__ = None
+        chain = chain.__cause__ or chain.__context__

@@ -21,7 +21,6 @@ from tests.databases import SQLITE
 from torture.broker import ALIYUN, JUSHITA
 from torture.lives import common_config
 from torture.soak_push import PUSH_SECRET
-from torture.soak_samples import SERVER_POOL, SQLITE_POOL
 
 THREADS = 2
 # Several of each, because a source that met a fault waits for a second.
@@ -29,6 +28,11 @@ QUEUES = tuple(f"Alicom-Queue-{number}-SmsReport" for number in range(1, 5))
 TOPICS = ("jst-sms-report-1", "jst-sms-report-2")
 # The long polls when all is quiet: one a source, with that of the replies.
 POLLS = len(QUEUES) + len(TOPICS) + 1
+# Connections to a server: two of the pool that writes and two of the one that reads.
+_SERVER_POOL = 4
+# Three connections of three files each, and one that was closed in a fault: SQLite keeps it for the
+# next while its process holds any lock on the file (POSIX would drop them all).
+_SQLITE_POOL = 10
 # Connections that the threads of these sources may have to the broker.
 _MOST_LANES = ((len(QUEUES) + len(TOPICS)) * THREADS + 1) * LANES
 
@@ -98,7 +102,7 @@ def config(sandbox: Sandbox, database_url: str, port: int) -> str:
 def pools(database: str) -> Mapping[str, int]:
     """Return how many descriptors the daemon may hold, now or at another time, by their kind."""
     is_file = database == SQLITE
-    return {"database": SQLITE_POOL if is_file else SERVER_POOL, "broker": _MOST_LANES}
+    return {"database": _SQLITE_POOL if is_file else _SERVER_POOL, "broker": _MOST_LANES}
 
 
 class Place:

@@ -16,11 +16,6 @@ NOISE_KIB = 1024
 # Caches and pools fill with the first receipts, whatever the share that the warm-up is.
 LEAST_RECEIPTS = 200_000
 LEAST_SAMPLES = 40
-# Connections to a server: two of the pool that writes and two of the one that reads.
-SERVER_POOL = 4
-# Three connections of three files each, and one that was closed in a fault: SQLite keeps it for the
-# next while its process holds any lock on the file (POSIX would drop them all).
-SQLITE_POOL = 10
 
 
 class Sample(msgspec.Struct, frozen=True):

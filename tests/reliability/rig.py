@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Callable
 
+from receiptd.batch_size import BatchSize
 from receiptd.clock import ManualClock, SystemClock
 from receiptd.config import AccountSettings
 from receiptd.gate import Gate
-from receiptd.model import CredentialsSource, Origin
+from receiptd.model import CredentialsSource, Envelope, Origin
 from receiptd.pipeline import Pipeline
 from receiptd.providers.aliyun import PROVIDER
 from receiptd.providers.base import Context, Normalizer
@@ -18,7 +19,7 @@ from receiptd.sandbox import Sandbox
 from receiptd.store import Store
 from receiptd.tally import Tally
 from receiptd.unacked import Unacked
-from receiptd.worker import Pace, Worker
+from receiptd.worker import Pace, Worker, all_of_them
 from tests.pullers.puller_harness import GROUP, KeyRing
 
 
@@ -29,12 +30,18 @@ def hired(
     *,
     wait_s: float = 0.2,
     normalize: Normalizer = PROVIDER.normalizers["SmsReport"],
+    pipeline: Pipeline | None = None,
+    batch_size: BatchSize | None = None,
     unacked: Unacked | None = None,
+    sift: Callable[[list[Envelope]], list[Envelope]] = all_of_them,
 ) -> Worker:
+    """Return one thread of a source; the gates' pauses and the waits are the clock's.
+    `normalize` is for the usual pipeline."""
     worker = Worker(
         source="sms",
         open_puller=lambda: puller,
-        pipeline=Pipeline(
+        pipeline=pipeline
+        or Pipeline(
             context=Context(provider="aliyun", account="main", origin=Origin.QUEUE),
             normalize=normalize,
             store=store,
@@ -47,7 +54,9 @@ def hired(
         pulse=Pulse("sms/1", clock),
         stopping=threading.Event(),
         clock=clock,
+        batch_size=batch_size,
         unacked=unacked,
+        sift=sift,
     )
     worker._puller = puller
     return worker

@@ -1,6 +1,5 @@
 """P17: a body that kills whoever reads it ends a process made for it, and not the daemon."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,24 +9,21 @@ import pytest
 
 from receiptd.clock import ManualClock, SystemClock
 from receiptd.config import Settings
-from receiptd.gate import Gate
 from receiptd.model import Envelope, Origin, Reason
 from receiptd.pipeline import Pipeline
 from receiptd.plugins import find_provider
 from receiptd.providers.base import Context
-from receiptd.pulse import Pulse
 from receiptd.replay.batches import quarantined
 from receiptd.replay.meaning import Meanings
 from receiptd.sandbox import Sandbox
 from receiptd.sandbox.configuration import config_toml
 from receiptd.store import open_store
 from receiptd.store.journal import Selection
-from receiptd.tally import Tally
 from receiptd.trial import PULLS_BEFORE_TRIAL, ReadAs, Trial
-from receiptd.worker import Pace, Worker
 from tests.acceptance.process import Receiptd, eventually
 from tests.databases import SQLITE, ask, fresh_url
 from tests.fakes import VISIBILITY_S, FakePuller, FakeQueue, envelope, sms_report
+from tests.reliability.rig import hired
 
 # A provider that is Aliyun's, but for the words in `out_id` that kill.
 _PLUG_IN = r"""
@@ -186,26 +182,14 @@ def test_a_killer_is_quarantined_unread_and_its_neighbours_are_stored(
     with fresh_url(SQLITE, plug_in) as url:
         store = open_store(url, clock)
         store.upgrade()
-        puller = FakePuller(queue)
-        worker = Worker(
-            source="fake",
-            open_puller=lambda: puller,
-            pipeline=Pipeline(
-                context=Context(provider="aliyun", account="main", origin=Origin.QUEUE),
-                normalize=provider.normalizers["SmsReport"],
-                store=store,
-                clock=clock,
-            ),
-            pace=Pace(batch_size=16, wait_s=30.0, pace_s=0.0),
-            source_gate=Gate(clock),
-            store_gate=Gate(clock),
-            tally=Tally(instance="test", source="fake", store=store, clock=clock),
-            pulse=Pulse("fake/1", clock),
-            stopping=threading.Event(),
-            clock=clock,
+        worker = hired(
+            store,
+            FakePuller(queue),
+            clock,
+            wait_s=30.0,
+            normalize=provider.normalizers["SmsReport"],
             sift=trial.sift,
         )
-        worker._puller = puller
         worker.run_once()
         store.close()
 

@@ -1,7 +1,6 @@
 """A6: work that is slower than the visibility timeout is noticed, said, and answered by smaller
 batches."""
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,17 +8,15 @@ from structlog.testing import capture_logs
 
 from receiptd.batch_size import BatchSize
 from receiptd.clock import ManualClock
-from receiptd.gate import Gate
 from receiptd.model import Envelope, Origin
 from receiptd.pipeline import Pipeline, Processed
 from receiptd.providers.aliyun import PROVIDER
 from receiptd.providers.base import Context
-from receiptd.pulse import Pulse
 from receiptd.store import Store
-from receiptd.tally import Tally
-from receiptd.worker import Pace, Worker
+from receiptd.worker import Worker
 from tests.databases import ask
 from tests.fakes import VISIBILITY_S, FakePuller, FakeQueue, sms_report
+from tests.reliability.rig import hired
 
 # Sixteen take 40 s, and the queue gives 30.
 _PER_ENVELOPE_S = 2.5
@@ -36,30 +33,17 @@ class SlowDatabase(Pipeline):
         return super().process(envelopes)
 
 
-def hired(store: Store, queue: FakeQueue, batch_size: BatchSize) -> tuple[Worker, SlowDatabase]:
-    clock = queue.clock
-    puller = FakePuller(queue)
+def slowed(store: Store, queue: FakeQueue, batch_size: BatchSize) -> tuple[Worker, SlowDatabase]:
     pipeline = SlowDatabase(
         context=Context(provider="aliyun", account="main", origin=Origin.QUEUE),
         normalize=PROVIDER.normalizers["SmsReport"],
         store=store,
-        clock=clock,
+        clock=queue.clock,
     )
-    worker = Worker(
-        source="slow",
-        open_puller=lambda: puller,
-        pipeline=pipeline,
-        pace=Pace(batch_size=16, wait_s=30.0, pace_s=0.0),
-        source_gate=Gate(clock),
-        store_gate=Gate(clock),
-        tally=Tally(instance="test", source="slow", store=store, clock=clock),
-        pulse=Pulse("slow/1", clock),
-        stopping=threading.Event(),
-        clock=clock,
-        batch_size=batch_size,
-    )
-    worker._puller = puller
-    return worker, pipeline
+    puller = FakePuller(queue)
+    return hired(
+        store, puller, queue.clock, wait_s=30.0, pipeline=pipeline, batch_size=batch_size
+    ), pipeline
 
 
 def test_a_queue_is_drained_though_a_full_batch_takes_longer_than_its_visibility(
@@ -69,7 +53,7 @@ def test_a_queue_is_drained_though_a_full_batch_takes_longer_than_its_visibility
     for number in range(64):
         queue.put(sms_report(number))
     batch_size = BatchSize("slow", 16)
-    worker, pipeline = hired(store, queue, batch_size)
+    worker, pipeline = slowed(store, queue, batch_size)
 
     with capture_logs() as lines:
         for _ in range(60):
@@ -96,7 +80,7 @@ def test_a_queue_is_drained_though_a_full_batch_takes_longer_than_its_visibility
 def test_the_size_comes_back_after_the_slowness(store: Store) -> None:
     queue = FakeQueue(ManualClock())
     batch_size = BatchSize("slow", 16)
-    worker, pipeline = hired(store, queue, batch_size)
+    worker, pipeline = slowed(store, queue, batch_size)
     for number in range(16):
         queue.put(sms_report(number))
     worker.run_once()
