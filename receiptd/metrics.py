@@ -86,6 +86,8 @@ class SourceCounts(Protocol):
     @property
     def pulled(self) -> int: ...
     @property
+    def digest_mismatches(self) -> int: ...
+    @property
     def records(self) -> int: ...
     @property
     def changed(self) -> int: ...
@@ -242,6 +244,9 @@ class Metrics:
 
     def _of_sources(self, counter: "_Counters", gauge: "_Gauges") -> "Iterator[Metric]":
         pulled = counter("envelopes_pulled", "Envelopes pulled", "source")
+        mismatches = counter(
+            "digest_mismatches", "Bodies without the MD5 that the broker stated", "source"
+        )
         records = counter("records", "Records made durable", "source", "outcome")
         duplicates = counter("duplicates", "Records that said nothing new", "source")
         acks = counter("acks", "Handles acked, by what the broker said", "source", "result")
@@ -255,6 +260,7 @@ class Metrics:
         for source in self.sources:
             name, counts = source.name, source.counts()
             pulled.add_metric([name], counts.pulled)
+            mismatches.add_metric([name], counts.digest_mismatches)
             records.add_metric([name, "stored"], counts.records)
             records.add_metric([name, "quarantined"], counts.quarantined)
             duplicates.add_metric([name], counts.records - counts.changed)
@@ -271,7 +277,7 @@ class Metrics:
                     last.add_metric([name, step], at.timestamp())
             if (expires_at := source.token_expires_at) is not None:
                 token.add_metric([name], expires_at.timestamp())
-        yield from (pulled, records, duplicates, acks, inflight, up, last, token)
+        yield from (pulled, mismatches, records, duplicates, acks, inflight, up, last, token)
 
     def _of_reconciliation(self, counter: "_Counters") -> "Iterator[Metric]":
         with self._lock:

@@ -121,7 +121,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `visible_until` is on the clock's *monotonic* scale (the broker's NextVisibleTime minus its
     Date header, so that a skewed host clock changes nothing); None if the broker did not say.
     `handle` is "" if the broker's answer was too damaged to hold one. `flaw` says that the puller
-    could not even read the body, `body` is then raw.
+    could not even read the body, `body` is then raw. `digest_differs` says that the broker stated
+    an MD5 which the body does not have: no flaw, because nobody documents over which bytes it is.
     """
 
     source: str
@@ -132,6 +133,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     enqueued_at: datetime | None = None
     visible_until: float | None = None
     flaw: Reason | None = None
+    digest_differs: bool = False
 
     def __repr__(self) -> str:
         return f"Envelope(source={self.source!r}, envelope_id={self.envelope_id!r})"

@@ -27,6 +27,7 @@ class Counts(msgspec.Struct, kw_only=True):
 
     pulled: int = 0
     redelivered: int = 0
+    digest_mismatches: int = 0  # bodies without the MD5 that the broker stated
     records: int = 0
     changed: int = 0
     quarantined: int = 0
@@ -57,9 +58,11 @@ class Tally:
     def pulled(self, envelopes: Sequence[Envelope]) -> None:
         """Count a poll that returned, empty or not."""
         again = sum(1 for one in envelopes if (one.pull_count or 1) > 1)
+        mismatches = sum(1 for one in envelopes if one.digest_differs)
         with self._lock:
             self._counts.pulled += len(envelopes)
             self._counts.redelivered += again
+            self._counts.digest_mismatches += mismatches
             self._counts.in_flight += len(envelopes)
             self._counts.last_pull_at = self._clock.now()
 

@@ -70,6 +70,7 @@ ROOMS = {
     "china": (2, "china"),
     "errors": (1, "errors"),
     "clock": (1, "clock"),
+    "tls": (1, "tls"),
     "__init__": (0, "version"),
 }
 # They stand beside the house; the tests below say who may know them.

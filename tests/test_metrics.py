@@ -38,6 +38,7 @@ NAMES = {
     "receiptd_build_info",
     # not in it, and as public
     "receiptd_source_up",
+    "receiptd_digest_mismatches_total",
     "receiptd_database_up",
 }
 
@@ -61,6 +62,7 @@ def metrics(clock):
     metrics = Metrics(clock)
     counts = Counts(
         pulled=20,
+        digest_mismatches=1,
         records=15,
         changed=10,
         quarantined=2,
@@ -113,6 +115,7 @@ def test_the_counts_of_a_source_are_told(metrics, clock):
     told = samples(metrics)
 
     assert told["receiptd_envelopes_pulled_total", "sms"] == 20
+    assert told["receiptd_digest_mismatches_total", "sms"] == 1
     assert told["receiptd_records_total", "stored", "sms"] == 15
     assert told["receiptd_records_total", "quarantined", "sms"] == 2
     assert told["receiptd_duplicates_total", "sms"] == 5

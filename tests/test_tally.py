@@ -42,9 +42,9 @@ def tally(clock, progress):
     return Tally(instance="host:1", source="sms", store=progress, clock=clock)
 
 
-def work(tally, pull_count=1):
+def work(tally, **pulled):
     one = envelope(b"{}")
-    tally.pulled([msgspec.structs.replace(one, pull_count=pull_count)])
+    tally.pulled([msgspec.structs.replace(one, **pulled)])
     tally.committed(Processed([Committed(one)], records=1, changed=1, quarantined=0), 0.01)
     tally.acked(acked=1, expired=0, failed=0)
 
@@ -67,6 +67,13 @@ def test_redeliveries_are_counted_apart(tally):
     work(tally, pull_count=3)
 
     assert tally.counts().redelivered == 1
+
+
+def test_bodies_that_do_not_have_the_stated_digest_are_counted(tally):
+    work(tally)
+    work(tally, digest_differs=True)
+
+    assert tally.counts().digest_mismatches == 1
 
 
 def test_a_database_that_is_away_is_told_and_not_raised(tally, progress):

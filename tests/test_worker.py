@@ -32,6 +32,7 @@ class Rig:
         self.url = url
         self.queue = queue
         self.clock = queue.clock
+        self._eye = create_engine(url, isolation_level="AUTOCOMMIT")
         self.store = open_store(self.url, self.clock, trace=trace)
         self.store.upgrade()
         self.stopping = threading.Event()
@@ -68,12 +69,8 @@ class Rig:
             self.early_acks.append(envelope_id)
 
     def rows(self, query, **values):
-        engine = create_engine(self.url)
-        try:
-            with engine.connect() as connection:
-                return connection.execute(text(query), values).all()
-        finally:
-            engine.dispose()
+        with self._eye.connect() as connection:
+            return connection.execute(text(query), values).all()
 
     def drain(self, rounds=50):
         for _ in range(rounds):
@@ -83,6 +80,7 @@ class Rig:
 
     def close(self):
         self.store.close()
+        self._eye.dispose()
 
 
 @pytest.fixture

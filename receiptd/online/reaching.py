@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from receiptd.clock import Clock, SystemClock
 from receiptd.online.steps import Fault, Step, Verdict, fail, in_turn, ok, warn
 from receiptd.pullers.checks import Endpoint
-from receiptd.pullers.dialing import Address, Lookup, default_tls, dial, numeric
+from receiptd.pullers.dialing import Address, Lookup, dial, numeric
 from receiptd.pullers.failures import explain
 from receiptd.pullers.http1 import AnswerReader, WireError
+from receiptd.tls import default_tls
 
 SKEW_WARN_S = 60  # a token of ten minutes still works; worth knowing
 SKEW_FAIL_S = 15 * 60  # from here on every service refuses what we sign

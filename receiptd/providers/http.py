@@ -19,6 +19,7 @@ import msgspec
 from receiptd.clock import Clock
 from receiptd.errors import SourceCancelled, SourceError, SourceRefused, SourceUnavailable
 from receiptd.providers.fields import parse_time
+from receiptd.tls import default_tls
 
 # Half of the whole: a host with a dead first address leaves time for its second.
 CONNECT_TIMEOUT_S = 5.0
@@ -63,7 +64,8 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._max_body_bytes = max_body_bytes
         self._keep_alive = keep_alive
-        self._tls = tls
+        # Now, not at the first call: a daemon's first one may be an audit after five minutes.
+        self._tls = tls or default_tls()
         self._network = _Network(clock, connect_timeout_s)
         self._pool: httpcore.ConnectionPool | None = None
         self._lock = threading.Lock()
@@ -142,7 +144,7 @@ class HttpClient:
         with self._lock:
             if self._pool is None:
                 self._pool = httpcore.ConnectionPool(
-                    ssl_context=self._tls or ssl.create_default_context(),
+                    ssl_context=self._tls,
                     max_connections=_CONNECTIONS,
                     max_keepalive_connections=_CONNECTIONS if self._keep_alive else 0,
                     keepalive_expiry=_IDLE_S,

@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from receiptd.clock import SystemClock
 from receiptd.errors import SourceCancelled, SourceError, SourceUnavailable
-from receiptd.pullers.dialing import Address, Lookup, default_tls, dial, numeric
+from receiptd.pullers.dialing import Address, Lookup, dial, numeric
 from receiptd.pullers.failures import explain
 from receiptd.pullers.http1 import Answer, AnswerReader, WireError
+from receiptd.tls import default_tls
 
 CONNECT_TIMEOUT_S = 5.0  # several round trips around the world, a third of a visibility timeout
 MAX_BODY_BYTES = 4 * 1024 * 1024  # 16 MNS messages of 64 KiB in base64 are 1.4 MiB

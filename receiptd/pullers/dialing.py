@@ -1,13 +1,11 @@
 """Getting a connected (and, for https, verified) socket before a deadline, whatever DNS and the
 peer do."""
 
-import os
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from receiptd.clock import SystemClock
@@ -18,21 +16,6 @@ _monotonic = SystemClock().monotonic
 
 class NoAddress(OSError):
     """The host's name could not be resolved."""
-
-
-def default_tls() -> ssl.SSLContext:
-    """Return the verifying context of this process: system roots, or SSL_CERT_FILE/SSL_CERT_DIR.
-
-    One context serves all connections: loading the roots costs 20 ms and a megabyte each time.
-    """
-    return _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-
-
-@lru_cache(maxsize=4)
-def _tls(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()  # reads both variables itself
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 class Lookup:

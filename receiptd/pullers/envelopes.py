@@ -13,7 +13,13 @@ MAX_HIDDEN_S = 43_200.0  # the longest visibility timeout that can be set
 
 
 def to_envelope(
-    source: str, message: Message, answer: Answer, body: bytes, flaw: Reason | None
+    source: str,
+    message: Message,
+    answer: Answer,
+    body: bytes,
+    flaw: Reason | None,
+    *,
+    digest_differs: bool = False,
 ) -> Envelope:
     """Return the envelope; a field that is missing or nonsense is None, and never an error."""
     return Envelope(
@@ -25,6 +31,7 @@ def to_envelope(
         enqueued_at=_time(message.enqueued_ms),
         visible_until=_visible_until(message.visible_ms, answer),
         flaw=flaw if message.damaged is None else Reason.DAMAGED,
+        digest_differs=digest_differs,
     )
 
 

@@ -45,7 +45,6 @@ class MnsPuller:
         lanes: int = LANES,
     ) -> None:
         where = parse_endpoint(endpoint)
-        self.digest_mismatches = 0  # bodies that did not have the MD5 the broker stated
         self._source = source
         self._signing = _Signing()
         # Always http to the SDK: for https it would load the roots for a connection that is never
@@ -109,8 +108,8 @@ class MnsPuller:
             body = binascii.a2b_base64(raw, strict_mode=True)
         except binascii.Error:
             return to_envelope(self._source, message, answer, raw, Reason.NOT_BASE64)
-        self.digest_mismatches += digest_differs(message, raw, body)
-        return to_envelope(self._source, message, answer, body, None)
+        differs = digest_differs(message, raw, body)
+        return to_envelope(self._source, message, answer, body, None, digest_differs=differs)
 
 
 class _Signing:

@@ -45,7 +45,6 @@ class RocketMqPuller:
         lanes: int = LANES,
     ) -> None:
         where = parse_endpoint(endpoint)
-        self.digest_mismatches = 0  # bodies that did not have the MD5 the broker stated
         self._source = source
         self._tag = f"&tag={quote(tag, safe='')}" if tag else ""
         target = f"/topics/{topic}/messages?consumer={group}"
@@ -99,9 +98,8 @@ class RocketMqPuller:
         body = message.body.encode()
         if not body and message.damaged is None:
             return to_envelope(self._source, message, answer, b"", Reason.NO_BODY)
-        if message.damaged is None:
-            self.digest_mismatches += digest_differs(message, body)
-        return to_envelope(self._source, message, answer, body, None)
+        differs = message.damaged is None and digest_differs(message, body)
+        return to_envelope(self._source, message, answer, body, None, digest_differs=differs)
 
 
 class RocketMqKind:

@@ -4,6 +4,7 @@ import contextlib
 import ssl
 import threading
 import time
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
@@ -93,6 +94,19 @@ def test_a_trusted_certificate_is_all_that_tls_needs() -> None:
         assert client.call("QuerySendDetails", PARAMETERS).data["Code"] == "OK"
         assert client.call("QuerySendDetails", PARAMETERS).data["Code"] == "OK"
         assert server.connections == 1
+
+
+def test_the_systems_certificates_are_read_before_the_first_call(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with Loopback(over_tls(authority, "127.0.0.1")) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        with make_client(server.url.replace("http:", "https:"), timeout_s=10) as client:
+            monkeypatch.delenv("SSL_CERT_FILE")
+
+            assert client.call("QuerySendDetails", PARAMETERS).data["Code"] == "OK"
 
 
 @pytest.mark.parametrize("trusted", [True, False], ids=["wrong name", "unknown authority"])
