@@ -41,6 +41,16 @@ def test_garbage_in_cycles_does_not_wait_until_it_is_as_much_as_what_the_start_h
     assert most < 10_000
 
 
+def test_what_cpython_keeps_of_freed_objects_goes_back():
+    tuples = [tuple([None] * length) for length in range(1, 20) for _ in range(2_000)]
+    tuples.clear()
+    before = sys.getallocatedblocks()
+
+    memory.give_back()
+
+    assert before - sys.getallocatedblocks() > 30_000
+
+
 def test_what_is_free_in_the_middle_of_the_heap_goes_back():
     blocks = [ctypes.create_string_buffer(50_000) for _ in range(400)]
     last = blocks[-1]  # what is behind it cannot be cut off
