@@ -7,8 +7,9 @@ from contextlib import suppress
 # The C library's free pieces were up to 2 MB after some minutes, and their sum crept by 2 MB an
 # hour; CPython's lists of freed objects (2,000 tuples of each length up to 20) crept as much while
 # they filled, because a collection of all ages, which empties them, almost never came by itself.
-# Both take some milliseconds.
-GIVE_BACK_EVERY_S = 60.0
+# Both together take a millisecond or two at a thousand receipts a second, less when idle. Once a
+# minute is too seldom: under faults 2 MB come together until then.
+GIVE_BACK_EVERY_S = 10.0
 # glibc's malloc.h
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _LARGE = 128 * 1024

@@ -1,4 +1,5 @@
-"""`python -m torture.soak`: a million receipts with 1 % of faults, and what the daemon then holds.
+"""`python -m torture.soak`: a million receipts with 1 % of faults, after half a million at full
+load, and what the daemon then holds.
 
 The report goes to stdout and to `soak-report.md`. Exits with 1 if anything was lost, unexpected,
 duplicated or acked early, if memory, threads or descriptors leak, or if the time was up before all
@@ -20,7 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run, print the report and save it; return the exit code."""
     plan = Plan()
     parser = argparse.ArgumentParser(prog="python -m torture.soak", description=__doc__)
-    parser.add_argument("--messages", type=int, default=plan.messages, help="SMS that are reported")
+    parser.add_argument("--warm-up", type=int, default=plan.warm_up, help="SMS at full load first")
+    parser.add_argument("--messages", type=int, default=plan.messages, help="SMS, with those")
+    parser.add_argument("--per-second", type=float, default=plan.per_s, help="0: at full load")
     parser.add_argument("--database", choices=databases(), default=plan.database)
     parser.add_argument("--sample-every", type=float, default=plan.sample_every_s, help="seconds")
     parser.add_argument("--trouble-every", type=float, default=plan.trouble_every_s, help="seconds")
@@ -28,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--report", type=Path, default=Path("soak-report.md"))
     options = parser.parse_args(arguments)
     plan = Plan(
+        warm_up=options.warm_up,
         messages=options.messages,
+        per_s=options.per_second,
         database=options.database,
         sample_every_s=options.sample_every,
         trouble_every_s=options.trouble_every,

@@ -1,7 +1,8 @@
-"""What the soak sends, over MNS, over RocketMQ, and pushed: as fast as it is taken."""
+"""What the soak sends, over MNS, over RocketMQ, and pushed: as fast as it is taken, or slower."""
 
 import itertools
 import threading
+import time
 from collections.abc import Sequence
 
 from receiptd.sandbox import Sandbox
@@ -39,12 +40,16 @@ class Flow:
         self.poisoned = 0
         self.answered = 0
 
-    def send(self, numbers: range, stopped: threading.Event) -> None:
-        """Return when all of them are with the broker, or pushed; earlier if `stopped`."""
+    def send(self, numbers: range, stopped: threading.Event, per_s: float = 0) -> None:
+        """Return when all of them are with the broker, or pushed; earlier if `stopped`. At most
+        `per_s` a second, unless that is 0."""
         pushed: list[bytes] = []
+        began_at = time.monotonic()
         for place, number in enumerate(numbers):
-            if place % _SEND_EACH == 0 and not self._await_room(stopped):
-                return
+            if place % _SEND_EACH == 0:
+                early_s = began_at + place / per_s - time.monotonic() if per_s else 0.0
+                if stopped.wait(max(0.0, early_s)) or not self._await_room(stopped):
+                    return
             self._send(number, pushed)
             if len(pushed) >= _PUSH_RECEIPTS:
                 self._pusher.push(pushed, stopped)

@@ -26,7 +26,6 @@ from torture.soak_push import Pusher
 from torture.soak_report import Soaked
 from torture.soak_samples import Sample, leaks, memory, sample
 
-WARM_UP = 0.2  # of the messages: until then, caches and pools may grow
 # Short, so that what was handed out to nobody comes again soon.
 _VISIBILITY_S = 5.0
 _TOKEN_S = 200.0  # renewed 90 to 150 s before its end
@@ -37,9 +36,16 @@ _LOOK_S = 0.1
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How much, on what, and how often it is looked at and struck."""
+    """How much, on what, and how often it is looked at and struck.
 
-    messages: int = 1_000_000
+    The first messages come as fast as they are taken: until then, caches, pools and the
+    allocators' heaps grow to what a full load under faults needs. Over the rest, at a steady rate,
+    what still grows is a leak.
+    """
+
+    warm_up: int = 500_000
+    messages: int = 1_500_000  # with those
+    per_s: float = 1_000.0  # after them; 0: as fast as they are taken
     database: str = SQLITE
     sample_every_s: float = 1.0
     trouble_every_s: float = 5.0
@@ -123,14 +129,14 @@ class _Run:
     def warm_up(self) -> None:
         """Wait for the daemon, and let it meet everything once."""
         self._await(lambda: self._sandbox.polls_waiting() >= POLLS, "long polls at the start")
-        self._send(range(round(self._plan.messages * WARM_UP)))
+        self._send(range(self._plan.warm_up))
         self._quiet.append(self._sample())
         self._tell(f"warm: {self._quiet[0]}")
 
     def go_on(self) -> None:
         """Send the rest, and look at the daemon all the while."""
         self._samples.clear()
-        self._send(range(round(self._plan.messages * WARM_UP), self._plan.messages))
+        self._send(range(self._plan.warm_up, self._plan.messages), self._plan.per_s)
         first = self._quiet[0]
         self._until(lambda: not leaks(first, self._sample(), self._pools), _LET_GO_WITHIN_S)
         self._quiet.append(self._sample())
@@ -166,12 +172,12 @@ class _Run:
             tail=list(self._daemon.tail),
         )
 
-    def _send(self, numbers: range) -> None:
+    def _send(self, numbers: range, per_s: float = 0) -> None:
         """Send, under all faults; return when all is stored, and nothing goes on."""
         for fault in soak_faults.broker_faults(self._plan.messages):
             self._sandbox.set_fault(fault)
         with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
-            feed = pool.submit(self._flow.send, numbers, self._stopped)
+            feed = pool.submit(self._flow.send, numbers, self._stopped, per_s)
             try:
                 with self._troubles.every(self._plan.trouble_every_s):
                     while not feed.done():
