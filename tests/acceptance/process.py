@@ -13,9 +13,6 @@ from pathlib import Path
 from sqlalchemy import Engine, NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-# A second on a machine that is not busy with other tests; `make bench` measures it there.
-A_SECOND_S = 3.0
-
 
 def eventually(condition: Callable[[], bool], within_s: float, what: str = "") -> float:
     """Return after how many seconds `condition` held; fail if it did not within `within_s`."""

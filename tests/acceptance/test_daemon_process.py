@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from receiptd.sandbox import Fault, Sandbox, Scenario
 from receiptd.sandbox.configuration import config_toml
-from tests.acceptance.process import A_SECOND_S, Receiptd, eventually
+from tests.acceptance.process import Receiptd, eventually
 from tests.acceptance.scene import (
     await_acks,
     await_empty,
@@ -84,7 +84,7 @@ def test_sigterm_in_a_long_poll_ends_the_process_within_a_second(sandbox, receip
     code, took_s = receiptd.stop()
 
     assert code == 0
-    assert took_s <= A_SECOND_S
+    assert took_s <= 1
 
 
 def test_a_second_signal_leaves_at_once(tmp_path, sandbox):
@@ -105,7 +105,7 @@ def test_a_second_signal_leaves_at_once(tmp_path, sandbox):
     engine.dispose()
 
     assert code == 128 + signal.SIGTERM
-    assert took_s <= A_SECOND_S
+    assert took_s <= 1
     assert left(sandbox) == 1
 
 
@@ -158,11 +158,12 @@ def test_a_bad_configuration_exits_78_in_under_a_second_and_names_every_error(tm
         capture_output=True,
         text=True,
         check=False,
+        timeout=10,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     assert result.returncode == 78
-    # Of the processor: it waits for nothing, and what else runs beside the tests is not its time.
+    # Of the processor: what else runs beside the tests is not its time. The timeout sees a wait.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
     places = (
         "accounts.main.provider",
