@@ -26,6 +26,7 @@ from tests.providers.rpc_harness import (
     say_nothing_at_all,
     short_body,
 )
+from tests.pullers.puller_harness import authority, trust_the_authority
 
 
 def drip_headers(peer: Peer) -> None:
@@ -99,10 +100,8 @@ def test_a_trusted_certificate_is_all_that_tls_needs() -> None:
 def test_the_systems_certificates_are_read_before_the_first_call(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with Loopback(over_tls(authority, "127.0.0.1")) as server:
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with Loopback(over_tls(authority(), "127.0.0.1")) as server:
+        trust_the_authority(monkeypatch, tmp_path)
         with make_client(server.url.replace("http:", "https:"), timeout_s=10) as client:
             monkeypatch.delenv("SSL_CERT_FILE")
 

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import ssl
 import subprocess
 import sys
 import tomllib
@@ -10,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import trustme
 from mns.account import Account
 
 from receiptd.sandbox import Fault, Sandbox
 from receiptd.sandbox.configuration import config_toml
 from receiptd.sandbox.server import listen_address, serve
+from tests.pullers.puller_harness import server_tls, trust_the_authority
 from tests.sandbox.clients import TA_QUERY, polyv_call, top_call, top_params
 from tests.sandbox.wire import Wire, everything, handles_body
 
@@ -78,13 +77,9 @@ def test_nothing_is_served_elsewhere(sandbox: Sandbox, wire: Wires) -> None:
 
 
 def test_the_sdk_works_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    trust_the_authority(monkeypatch, tmp_path)
 
-    with Sandbox(tls=context) as sandbox:
+    with Sandbox(tls=server_tls()) as sandbox:
         account = Account(sandbox.url, "testAK", "testSK", "")
         queue = account.get_queue(sandbox.queue("SmsReport"))
         sandbox.send_mns(queue.queue_name, "x")
