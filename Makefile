@@ -23,7 +23,7 @@ help:
 	@echo 'make test    all tests (ARGS="-k word" for some of them)'
 	@echo 'make torture 1,575 kills and failing system calls: up to 15 minutes, both cores'
 	@echo 'make soak    a million receipts with 1 % of faults, and what leaks: 20 minutes'
-	@echo 'make bench   measure against the promises: half an hour (ARGS=--quick: some minutes)'
+	@echo 'make bench   measure against the promises: 40 minutes and more (ARGS=--quick: some minutes)'
 	@echo 'make guard   fail if receiptd has become slower: two minutes'
 	@echo 'make check   lint, format and types'
 	@echo 'make format  format the code'
