@@ -99,7 +99,6 @@ class Daemon:
 
     def run(self) -> int:
         """Start, wait, stop; return the exit code."""
-        memory.one_heap()
         self._plans = assembly.plan(self._settings, self._clock)
         if not self._plans:
             raise ConfigError(

@@ -2,7 +2,9 @@
 
 import ctypes
 import gc
+import os
 import platform
+import re
 import subprocess
 import sys
 
@@ -62,20 +64,18 @@ def test_what_is_free_in_the_middle_of_the_heap_goes_back():
 
 _HEAPS = """
 import ctypes, re, sys, threading
-from receiptd import memory
 
 def told():
-    file = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b"w"))
+    file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
     libc.malloc_info(0, file)
     libc.fclose(file)
-    return open(sys.argv[2]).read()
+    return open(sys.argv[1]).read()
 
 def pieces():
     return int(re.findall(r'<total type="mmap" count="(.*?)"', told())[0])
 
 libc = ctypes.CDLL(None)
 libc.fopen.restype = ctypes.c_void_p
-assert sys.argv[1] == "as it is" or memory.one_heap()
 del (large := [ctypes.create_string_buffer(5 << 20)])[:]
 before = pieces()
 kept, all_have = [ctypes.create_string_buffer(1 << 20)], threading.Barrier(5)
@@ -92,18 +92,114 @@ print(told().count("<heap nr="), own)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such heaps")
+_THREAD_CACHE = """
+import ctypes, threading
+
+class Info(ctypes.Structure):  # malloc.h's struct mallinfo2
+    _fields_ = [(f"field_{number}", ctypes.c_size_t) for number in range(7)] + [
+        ("in_use", ctypes.c_size_t), ("free", ctypes.c_size_t), ("top", ctypes.c_size_t)]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Info
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+freed, may_end = threading.Event(), threading.Event()
+
+def work():
+    for size in range(24, 1024, 16):
+        for piece in [libc.malloc(size) for _ in range(7)]:
+            libc.free(piece)
+    freed.set()
+    may_end.wait()
+
+thread = threading.Thread(target=work)
+before = libc.mallinfo2().in_use
+thread.start()
+freed.wait()
+print(libc.mallinfo2().in_use - before > 100_000)
+may_end.set()
+"""
+
+only_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="another C library has no such heaps"
+)
+
+
+def _environment(how: str) -> dict[str, str]:
+    bare = {name: value for name, value in os.environ.items() if "GLIBC" not in name}
+    if how == "as it is":
+        return bare
+    environment = memory.heap_environment(bare)
+    assert environment is not None
+    return environment
+
+
+def _run(program: str, *arguments: str, how: str) -> list[str]:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(
+        command, check=True, timeout=60, capture_output=True, text=True, env=_environment(how)
+    ).stdout.split()
+
+
+@only_glibc
 @pytest.mark.parametrize(("how", "heaps", "own"), [("as it is", 5, 0), ("one", 1, 1)])
 def test_all_threads_share_one_heap_and_a_large_piece_is_on_its_own(tmp_path, how, heaps, own):
     """Though a larger one was freed before: from then on glibc would take it from the heap."""
-    command = [sys.executable, "-c", _HEAPS, how, str(tmp_path / "malloc.xml")]
-    told = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
+    assert _run(_HEAPS, str(tmp_path / "malloc.xml"), how=how) == [str(heaps), str(own)]
 
-    assert told.split() == [str(heaps), str(own)]
+
+@only_glibc
+@pytest.mark.parametrize(("how", "keeps"), [("as it is", "True"), ("one", "False")])
+def test_a_thread_keeps_no_free_pieces_of_its_own(how, keeps):
+    assert _run(_THREAD_CACHE, how=how) == [keeps]
+
+
+@only_glibc
+def test_what_the_environment_says_of_the_heap_is_left():
+    given = "glibc.malloc.arena_max=4:glibc.malloc.check=3"
+
+    environment = memory.heap_environment({"GLIBC_TUNABLES": given, "LANG": "C"})
+
+    assert environment is not None
+    assert environment["LANG"] == "C"
+    assert environment["GLIBC_TUNABLES"].split(":") == [
+        "glibc.malloc.arena_max=4",
+        "glibc.malloc.check=3",
+        "glibc.malloc.mmap_threshold=131072",
+        "glibc.malloc.tcache_count=0",
+    ]
+
+
+@only_glibc
+def test_a_program_begins_again_once_only():
+    """Even where the tunables are taken out of the environment, as for file capabilities."""
+    environment = memory.heap_environment({})
+    assert environment is not None
+    stripped = {name: value for name, value in environment.items() if name != "GLIBC_TUNABLES"}
+
+    assert memory.heap_environment(environment) is None
+    assert memory.heap_environment(stripped) is None
+
+
+@only_glibc
+@pytest.mark.parametrize(("command", "begins"), [("run", 2), ("check", 1)])
+def test_of_all_commands_only_the_daemon_begins_again_and_with_the_same_options(command, begins):
+    told = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "receiptd", command, "--help"],
+        check=True, timeout=60, capture_output=True, text=True, env=_environment("as it is"),
+    )  # fmt: skip
+
+    assert len(re.findall(r"\| site$", told.stderr, re.MULTILINE)) == begins
+    assert told.stdout.count(f"receiptd {command}") >= 1
 
 
 def test_a_c_library_without_such_calls_is_no_fault(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(os, "confstr", _no_such_name)
 
     assert memory.give_back() is False
-    assert memory.one_heap() is False
+    assert memory.heap_environment({}) is None
+
+
+def _no_such_name(name: str) -> str:
+    raise ValueError("unrecognized configuration name")

@@ -1,11 +1,13 @@
 """`receiptd run` as its users run it: a process, signals, kill -9, and a broker that misbehaves."""
 
+import platform
 import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
@@ -143,6 +145,17 @@ def test_memory_stays_below_80_mb_and_the_log_holds_no_secret_and_no_phone(sandb
     assert "testSK" not in log
     assert "STS." not in log
     assert "13900000" not in log
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no tunables")
+def test_the_daemon_begins_with_one_heap_and_without_caches_for_each_thread(sandbox, receiptd):
+    receiptd.start()
+    eventually(lambda: receiptd.has_started, 10)
+
+    # One by one: where glibc has read a value, it puts a NUL behind it.
+    environ = Path(f"/proc/{receiptd.process.pid}/environ").read_text()
+    tunables = ["arena_max=1", "mmap_threshold=131072", "tcache_count=0"]
+    assert [one for one in tunables if f"glibc.malloc.{one}" in environ] == tunables
 
 
 def test_a_bad_configuration_exits_78_in_under_a_second_and_names_every_error(tmp_path):
