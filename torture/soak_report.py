@@ -79,6 +79,8 @@ def _memory(memory: Memory | None) -> list[str]:
     if memory is None:
         return ["No samples.\n"]
     judgement = "a leak" if memory.is_leak else "no leak"
+    if memory.is_too_steep and not memory.is_leak:
+        judgement = "no leak, and yet more than promised"
     if not memory.is_judged:
         judgement = "too short to judge"
     return [

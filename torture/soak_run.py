@@ -156,6 +156,8 @@ class _Run:
         trend = memory(self._samples) if len(self._samples) >= 4 else None
         if trend is not None and trend.is_leak:
             self._complaints.append("leak: memory")
+        elif trend is not None and trend.is_too_steep:
+            self._complaints.append("memory grows faster than promised")
         return Soaked(
             database=self._plan.database,
             verdict=self._verdict(),

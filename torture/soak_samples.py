@@ -16,6 +16,8 @@ NOISE_KIB = 1024
 # Caches and pools fill with the first receipts, whatever the share that the warm-up is.
 LEAST_RECEIPTS = 200_000
 LEAST_SAMPLES = 40
+# In less time, a megabyte an hour is less than a quarter of an arena.
+LEAST_S = 900.0
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -40,6 +42,7 @@ class Memory(msgspec.Struct, frozen=True):
     """What became of the memory over the samples."""
 
     samples: int
+    seconds: float
     receipts: int
     first_kib: int
     last_kib: int
@@ -59,9 +62,18 @@ class Memory(msgspec.Struct, frozen=True):
     def is_leak(self) -> bool:
         """Whether it grows on: steeper than promised beyond the slope's own error, by more than
         noise, and in the end as before. What fills comes to rest."""
-        is_steep = self.slope_mb_h - 2 * self.error_mb_h > FLOOR_MB_H
         is_more = self.growth_kib > NOISE_KIB and self.late_kib > NOISE_KIB / 2
-        return self.is_judged and is_steep and is_more
+        return self.is_judged and self._is_steep and is_more
+
+    @property
+    def is_too_steep(self) -> bool:
+        """Whether it grows faster than promised, beyond the slope's own error, though it may come
+        to rest."""
+        return self.is_judged and self._is_steep and self.seconds >= LEAST_S
+
+    @property
+    def _is_steep(self) -> bool:
+        return self.slope_mb_h - 2 * self.error_mb_h > FLOOR_MB_H
 
 
 def memory(samples: Sequence[Sample]) -> Memory:
@@ -75,6 +87,7 @@ def memory(samples: Sequence[Sample]) -> Memory:
     )
     return Memory(
         samples=len(samples),
+        seconds=samples[-1].at_s - samples[0].at_s,
         receipts=samples[-1].receipts - samples[0].receipts,
         first_kib=sizes[0],
         last_kib=sizes[-1],

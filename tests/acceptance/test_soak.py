@@ -96,6 +96,22 @@ def test_one_arena_more_is_noise():
     assert not found.is_leak
 
 
+@pytest.mark.parametrize(("kib_each", "is_too_steep"), [(0, False), (0.1, False), (0.5, True)])
+def test_growth_that_is_no_leak_yet_may_be_more_than_promised(kib_each, is_too_steep):
+    """Over 1,000 s, 0.1 KiB a second is 0.35 MB an hour, 0.5 KiB are 1.76."""
+    found = memory(samples(lambda number: number * kib_each, count=1000, noise_kib=100))
+
+    assert not found.is_leak
+    assert found.is_too_steep == is_too_steep
+
+
+def test_a_megabyte_an_hour_is_not_looked_for_in_a_few_minutes():
+    found = memory(samples(lambda number: number * 0.5, count=800, noise_kib=10))
+
+    assert found.slope_mb_h > 1
+    assert not found.is_too_steep
+
+
 def test_too_few_receipts_are_not_judged():
     found = memory(samples(lambda number: number * 100, each=LEAST_RECEIPTS // 400))
 
