@@ -132,6 +132,16 @@ class _Uvicorn(uvicorn.Server):
             except TimeoutError:
                 continue
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Where asyncio has accepted a connection and not made it known when its server closes, it
+        # loses it, open (python/cpython issue 109564): so first no more, and those made known.
+        loop = asyncio.get_running_loop()
+        for listening in (one for server in self.servers for one in server.sockets):
+            loop.remove_reader(listening)
+        await asyncio.sleep(0)  # a transport for each
+        await asyncio.sleep(0)  # and its protocol
+        await super().shutdown(sockets)
+
     def _end_slow_connections(self, now: float) -> None:
         for connection in list(self.server_state.connections):
             if isinstance(connection, _Connection):

@@ -12,7 +12,7 @@ from receiptd.web import shell
 from receiptd.web.work import Busy, Pool
 from tests.acceptance.process import eventually
 from tests.row_counts import by_status
-from tests.web.http_harness import SECRET, own, read_all
+from tests.web.http_harness import PATIENCE_S, SECRET, own, read_all
 
 HEAD = b"POST /v1/sends HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
@@ -178,3 +178,22 @@ def test_what_is_written_over_http_is_not_lost_by_a_stop(server):
     server.http.wait_stopped()
 
     assert by_status(server.store) == {"awaited": 1}
+
+
+@pytest.mark.parametrize("_round", range(5))
+def test_a_connection_that_comes_while_the_server_stops_is_not_left_open(_round):
+    """Several at a time: asyncio is caught between accepting one and making it known."""
+    taken = web_server.listen("127.0.0.1", 0)
+    server = web_server.Server(_no_answer, taken)
+    server.start()
+    socket.create_connection(("127.0.0.1", server.port), PATIENCE_S).close()  # it serves
+    known = [socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) for _ in range(30)]
+    server.begin_stop()
+    assert server.wait_stopped()
+    for one in known:
+        with one, suppress(ConnectionError):
+            assert one.recv(1) == b""
+
+
+async def _no_answer(scope, receive, send):
+    raise AssertionError("nobody asks")
