@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import sys
 import pytest
 
 from receiptd import memory
+from tests.glibc import only_glibc
 
 
 def test_what_the_start_has_made_is_in_no_later_collection():
@@ -119,10 +119,6 @@ freed.wait()
 print(libc.mallinfo2().in_use - before > 100_000)
 may_end.set()
 """
-
-only_glibc = pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="another C library has no such heaps"
-)
 
 
 def _environment(how: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 
-from receiptd import memory
 from receiptd.cli import exit_codes
 from receiptd.errors import (
     ConfigError,
@@ -28,11 +27,11 @@ _CODES: tuple[tuple[type[ReceiptdError], int], ...] = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Never raises."""
-    if arguments is None:
-        arguments = sys.argv[1:]
-        if "run" in arguments:  # of all commands it alone lives long
-            memory.settle_heap()
-    arguments = list(arguments)
+    if arguments is None and "run" in sys.argv[1:]:  # of all commands it alone lives long
+        from receiptd import memory
+
+        memory.settle_heap()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from receiptd.cli.app import command
 

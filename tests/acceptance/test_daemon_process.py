@@ -1,6 +1,5 @@
 """`receiptd run` as its users run it: a process, signals, kill -9, and a broker that misbehaves."""
 
-import platform
 import resource
 import signal
 import socket
@@ -25,6 +24,7 @@ from tests.acceptance.scene import (
     phones,
     watched_acks,
 )
+from tests.glibc import only_glibc
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_memory_stays_below_80_mb_and_the_log_holds_no_secret_and_no_phone(sandb
     assert "13900000" not in log
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no tunables")
+@only_glibc
 def test_the_daemon_begins_with_one_heap_and_without_caches_for_each_thread(sandbox, receiptd):
     receiptd.start()
     eventually(lambda: receiptd.has_started, 10)
