@@ -31,6 +31,18 @@ _NEEDED = {
 }
 
 
+class Installed:
+    """What is installed, for whoever goes on without what is not."""
+
+    def provider(self, name: str) -> Provider | None:
+        """Return the provider called `name`, None if it is unknown or broken."""
+        return find_provider(name, "", [])
+
+    def puller(self, name: str) -> "PullerKind | None":
+        """Return the puller called `name`, None if it is unknown or broken."""
+        return find_puller(name, "", [])
+
+
 def pullers() -> list[str]:
     """Return the names of the installed pullers."""
     return sorted({point.name for point in _points(PULLERS)})

@@ -14,8 +14,9 @@ from receiptd.cli import exit_codes, explain_view, main
 from receiptd.clock import ManualClock
 from receiptd.config import loading
 from receiptd.explain import Explainer, Said, What
+from receiptd.plugins import Installed
 from tests.test_docs import ROOT
-from tests.told_story import BIZ_ID, PHONE, SETTINGS, Story, after, find_provider
+from tests.told_story import BIZ_ID, PHONE, SETTINGS, Story, after
 
 CONFIG = """
 [database]
@@ -55,7 +56,7 @@ def run(story: Story, capsys: pytest.CaptureFixture[str]) -> Any:
 
 def drawn(story: Story, wanted: str, width: int, *, now: float = 0) -> str:
     """The explanation on a terminal of `width` columns, at a time after noon."""
-    explainer = Explainer(story.store, SETTINGS, find_provider, story.clock)
+    explainer = Explainer(story.store, SETTINGS, Installed(), story.clock)
     console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True)
     explain_view.show(explainer.explain(wanted), console, ManualClock(after(now)))
     return console.export_text()

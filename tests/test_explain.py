@@ -13,9 +13,11 @@ from receiptd.explain import Explainer, Explanation, Said, Timeline, Unsearchabl
 from receiptd.explain.finding import spellings
 from receiptd.explain.shown import plain
 from receiptd.explain.words import describe, ordinal, span
-from receiptd.model import ErrClass, Status
+from receiptd.model import ErrClass, Origin, Status
+from receiptd.plugins import Installed
+from receiptd.pullers.mns import KIND
 from tests.databases import databases, fresh_url
-from tests.told_story import BIZ_ID, PHONE, SETTINGS, Story, after, find_provider
+from tests.told_story import BIZ_ID, PHONE, SETTINGS, Story, after
 
 DELIVERED_ROW = {
     "PhoneNum": "13900000001",
@@ -34,7 +36,17 @@ def story(tmp_path: Path) -> Iterator[Story]:
 
 
 def explain(story: Story, wanted: str = BIZ_ID, **options: Any) -> Explanation:
-    return Explainer(story.store, SETTINGS, find_provider, story.clock).explain(wanted, **options)
+    return Explainer(story.store, SETTINGS, Installed(), story.clock).explain(wanted, **options)
+
+
+class Nothing:
+    """No plug-in is installed."""
+
+    def provider(self, name: str) -> None:
+        return None
+
+    def puller(self, name: str) -> None:
+        return None
 
 
 def timeline(story: Story, wanted: str = BIZ_ID, **options: Any) -> Timeline:
@@ -217,11 +229,20 @@ def test_what_the_journal_no_longer_holds_is_told_as_unexplained(story: Story) -
 def test_without_its_provider_the_row_alone_tells(story: Story) -> None:
     story.at(5).report()
 
-    explainer = Explainer(story.store, SETTINGS, lambda name: None, story.clock)
+    explainer = Explainer(story.store, SETTINGS, Nothing(), story.clock)
     [told] = explainer.explain(BIZ_ID).timelines
 
     assert facts(told, What.PULLED)[0]["effect"] == Said.UNREAD
     assert whats(told)[-1] == "unexplained"
+
+
+def test_what_a_receipt_came_through_is_what_its_puller_says(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(KIND), "origin", Origin.PUSH, raising=False)
+    story.at(5).report()
+
+    assert facts(timeline(story), What.STATUS)[0]["origin"] == "push"
 
 
 def test_a_source_that_is_no_longer_configured_is_read_all_the_same(story: Story) -> None:

@@ -10,7 +10,7 @@ from receiptd.config import Settings
 from receiptd.model import Entry, Envelope, Kind, Origin, Outcome, Receipt, Record, Status, Uplink
 from receiptd.pipeline import read
 from receiptd.providers.aliyun import PROVIDER
-from receiptd.providers.base import Context, Provider
+from receiptd.providers.base import Context
 from receiptd.store import Store, open_store
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -29,11 +29,6 @@ SETTINGS = Settings.model_validate(
         },
     }
 )
-
-
-def find_provider(name: str) -> Provider | None:
-    """The only provider of these stories."""
-    return PROVIDER if name == "aliyun" else None
 
 
 def after(seconds: float) -> datetime:

@@ -78,13 +78,8 @@ def markdown(soaked: Soaked) -> str:
 def _memory(memory: Memory | None) -> list[str]:
     if memory is None:
         return ["No samples.\n"]
-    judgement = "a leak" if memory.is_leak else "no leak"
-    if memory.is_too_steep and not memory.is_leak:
-        judgement = "no leak, and yet more than promised"
-    if not memory.is_judged:
-        judgement = "too short to judge"
     return [
-        f"{judgement[0].upper()}{judgement[1:]}: RSS {memory.slope_mb_h:+.1f} MB/h"
+        f"{memory.judgement.capitalize()}: RSS {memory.slope_mb_h:+.1f} MB/h"
         f" ± {2 * memory.error_mb_h:.1f} (at most {FLOOR_MB_H:g} beyond error and noise),"
         f" {memory.bytes_per_receipt:+.2f} bytes an ack, {memory.growth_kib:+.0f} KiB from the"
         f" second quarter's median to the last one's, {memory.late_kib:+.0f} of it from the third"

@@ -24,7 +24,7 @@ from torture.soak_flow import Flow
 from torture.soak_judge import Eye, judge
 from torture.soak_push import Pusher
 from torture.soak_report import Soaked
-from torture.soak_samples import Sample, leaks, memory, sample
+from torture.soak_samples import Judgement, Sample, leaks, memory, sample
 
 # Short, so that what was handed out to nobody comes again soon.
 _VISIBILITY_S = 5.0
@@ -154,10 +154,8 @@ class _Run:
         grown = leaks(self._quiet[0], self._quiet[1], self._pools)
         self._complaints += [f"leak: {text}" for text in grown]
         trend = memory(self._samples) if len(self._samples) >= 4 else None
-        if trend is not None and trend.is_leak:
-            self._complaints.append("leak: memory")
-        elif trend is not None and trend.is_too_steep:
-            self._complaints.append("memory grows faster than promised")
+        if trend is not None and trend.judgement in (Judgement.LEAK, Judgement.TOO_STEEP):
+            self._complaints.append(f"memory: {trend.judgement}")
         return Soaked(
             database=self._plan.database,
             verdict=self._verdict(),

@@ -4,6 +4,7 @@ says. The judgement is pure."""
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,15 @@ class Sample(msgspec.Struct, frozen=True):
         )
 
 
+class Judgement(StrEnum):
+    """What a row of samples says of the memory."""
+
+    UNJUDGED = "too short to judge"
+    STEADY = "no leak"
+    LEAK = "a leak"
+    TOO_STEEP = "no leak, and yet more than promised"
+
+
 class Memory(msgspec.Struct, frozen=True):
     """What became of the memory over the samples."""
 
@@ -52,6 +62,15 @@ class Memory(msgspec.Struct, frozen=True):
     bytes_per_receipt: float
     growth_kib: float  # from the second quarter's median to the last one's
     late_kib: float  # of it, from the third quarter's median to the last one's
+
+    @property
+    def judgement(self) -> Judgement:
+        """What it says, the worst first."""
+        if not self.is_judged:
+            return Judgement.UNJUDGED
+        if self.is_leak:
+            return Judgement.LEAK
+        return Judgement.TOO_STEEP if self.is_too_steep else Judgement.STEADY
 
     @property
     def is_judged(self) -> bool:

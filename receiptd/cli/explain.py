@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from receiptd.config import Settings
     from receiptd.explain import Explainer, Explanation
     from receiptd.explain.finding import Told
-    from receiptd.providers.base import Provider
 
 
 def register(app: typer.Typer) -> None:
@@ -80,20 +79,15 @@ def explain(
 def _open_explainer(settings: "Settings") -> Iterator["Explainer"]:
     from receiptd.clock import SystemClock
     from receiptd.explain import Explainer
+    from receiptd.plugins import Installed
 
     store = open_database(settings)
     try:
         if problems := store.problems():
             raise ConfigError(problems)
-        yield Explainer(store, settings, _find_provider, SystemClock())
+        yield Explainer(store, settings, Installed(), SystemClock())
     finally:
         store.close()
-
-
-def _find_provider(name: str) -> "Provider | None":
-    from receiptd.plugins import find_provider
-
-    return find_provider(name, "provider", [])
 
 
 def _say_nothing_is_known(explanation: "Explanation", account: str | None) -> None:

@@ -14,10 +14,9 @@ from receiptd.clock import Clock
 from receiptd.config import Settings
 from receiptd.errors import ReceiptdError
 from receiptd.explain.events import Explanation, Timeline
-from receiptd.explain.reading import Reader
+from receiptd.explain.reading import Plugins, Reader
 from receiptd.explain.timeline import began_at, build, reply_time
 from receiptd.phone import to_e164
-from receiptd.providers.base import Provider
 from receiptd.store import lookups
 from receiptd.store.lookups import JournalRow, Reply, Span, StoredReceipt
 from receiptd.store.schema import receipts, uplinks
@@ -52,17 +51,11 @@ class Readable(Protocol):
 class Explainer:
     """Answers one question after the other. Thread-safe: it has no state of its own."""
 
-    def __init__(
-        self,
-        store: Readable,
-        settings: Settings,
-        find_provider: Callable[[str], Provider | None],
-        clock: Clock,
-    ) -> None:
-        """`find_provider` returns None for a provider that is not installed: then the bodies of its
-        receipts are not understood, and the row alone tells."""
+    def __init__(self, store: Readable, settings: Settings, plugins: Plugins, clock: Clock) -> None:
+        """Where `plugins` has no longer the provider of a receipt, its bodies are not understood,
+        and the row alone tells."""
         self._store = store
-        self._reader = Reader(settings, find_provider)
+        self._reader = Reader(settings, plugins)
         self._window = timedelta(days=settings.reconcile.window_days)
         self._clock = clock
 

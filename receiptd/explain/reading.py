@@ -5,8 +5,9 @@ which they came: so each change of the status is seen together with what made it
 """
 
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 
@@ -27,6 +28,7 @@ from receiptd.model import (
 from receiptd.providers.base import Asked, Context, Normalizer, Provider, message_type_of
 from receiptd.providers.decode import decode
 from receiptd.providers.details import ALIYUN, JUSHITA, read_detail
+from receiptd.pullers.base import PullerKind, origin_of
 from receiptd.store.lookups import JournalRow, StoredReceipt
 from receiptd.store.merge import VERDICT, merge
 
@@ -41,17 +43,23 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     effect: Said
 
 
+class Plugins(Protocol):
+    """What is installed; None for what is not."""
+
+    def provider(self, name: str) -> Provider | None: ...
+    def puller(self, name: str) -> PullerKind | None: ...
+
+
 class Reader:
     """Reads journal bodies as the configuration now reads them."""
 
-    def __init__(self, settings: Settings, find_provider: Callable[[str], Provider | None]) -> None:
-        """`find_provider` returns None for a provider that is not installed."""
+    def __init__(self, settings: Settings, plugins: Plugins) -> None:
         self._settings = settings
-        self._find = find_provider
+        self._plugins = plugins
 
     def provider(self, name: str) -> Provider | None:
         """Return the provider called `name`, None if it is not installed."""
-        return self._find(name)
+        return self._plugins.provider(name)
 
     def steps(self, sms: StoredReceipt, rows: Sequence[JournalRow]) -> list[Step]:
         """Return what each of `rows`, in the order in which they came, did to `sms`."""
@@ -86,7 +94,7 @@ class Reader:
     def _normalizers(self, sms: StoredReceipt, row: JournalRow) -> Iterator[Normalizer]:
         """Yield the one that the source has, then the provider's others: a source may have been
         configured differently when the row came."""
-        provider = self._find(sms.provider)
+        provider = self._plugins.provider(sms.provider)
         if provider is None:
             return
         normalizers: Mapping[str, Normalizer] = provider.normalizers
@@ -100,7 +108,8 @@ class Reader:
         if row.source == REPLAY_SOURCE:
             return Origin.REPLAY
         source = self._settings.sources.get(row.source)
-        return Origin.PUSH if source is not None and source.puller == "push" else Origin.QUEUE
+        kind = None if source is None else self._plugins.puller(source.puller)
+        return Origin.QUEUE if kind is None else origin_of(kind)
 
 
 def send_of(sms: StoredReceipt) -> Receipt | None:

@@ -22,7 +22,6 @@ from receiptd.web.parts import Parts
 from receiptd.web.work import Busy
 
 if TYPE_CHECKING:
-    from receiptd.providers.base import Provider
     from receiptd.web.pages import View
 
 # Of a search through tables without an index for it; what was found by then is shown, and said.
@@ -100,16 +99,13 @@ class Dashboard:
         return _html(pages.overview_page(_view(request), seen, report.reason))
 
     def _search(self, request: Request) -> Response:
-        from receiptd import plugins
         from receiptd.explain import Explainer, Unsearchable, shown
+        from receiptd.plugins import Installed
         from receiptd.web import pages
-
-        def find_provider(name: str) -> "Provider | None":
-            return plugins.find_provider(name, "", [])
 
         parts, asked = self._parts, _asked(request)
         trusted = bool(request.state.trusted)
-        explainer = Explainer(parts.store, parts.settings, find_provider, parts.clock)
+        explainer = Explainer(parts.store, parts.settings, Installed(), parts.clock)
         found, refused = None, ""
         try:
             explanation = explainer.explain(asked, budget_s=SEARCH_S)

@@ -15,7 +15,7 @@ from torture.soak_daemon import pools
 from torture.soak_judge import judge
 from torture.soak_report import markdown
 from torture.soak_run import Plan, soak
-from torture.soak_samples import LEAST_RECEIPTS, Sample, leaks, memory, sample, slope
+from torture.soak_samples import LEAST_RECEIPTS, Judgement, Sample, leaks, memory, sample, slope
 from torture.soak_sms import Oddity, biz_id, is_delivered, number_of, oddity, phone, receipts_of
 
 # At a rate that gives each trouble its time, on a fast machine, too: four seconds.
@@ -117,6 +117,22 @@ def test_too_few_receipts_are_not_judged():
 
     assert not found.is_judged
     assert not found.is_leak
+
+
+@pytest.mark.parametrize(
+    ("kib_each", "count", "judgement"),
+    [
+        (0, 1000, Judgement.STEADY),
+        (0.5, 1000, Judgement.TOO_STEEP),
+        (50, 1000, Judgement.LEAK),
+        (50, 400, Judgement.LEAK),
+        (50, 20, Judgement.UNJUDGED),
+    ],
+)
+def test_the_worst_that_the_samples_say_is_the_judgement(kib_each, count, judgement):
+    found = memory(samples(lambda number: number * kib_each, count=count, noise_kib=100))
+
+    assert found.judgement is judgement
 
 
 def test_the_slope_is_that_of_least_squares_and_its_error_that_of_the_rest():
