@@ -50,6 +50,7 @@ EVENTS: Mapping[str, Event] = {
     "daemon.stuck": _event("error", "threads"),
     "shutdown.timed_out": _event("error", "threads after_s"),
     "config.loaded": _event("info", "file sources accounts"),
+    "config.unused": _event("warning", "place"),
     "worker.started": _event("debug"),
     "worker.stopped": _event("debug"),
     "worker.failed": _event("error"),

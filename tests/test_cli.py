@@ -109,6 +109,15 @@ def test_run_without_a_source_says_so(folder: Path) -> None:
     assert not (folder / "x.db").exists()
 
 
+def test_run_says_what_takes_no_effect_yet(folder: Path) -> None:
+    (folder / "config.toml").write_text('[notify.app]\nurl = "https://app.internal/sms"\n')
+
+    done = receiptd("run", RECEIPTD_LOG__FORMAT="json")
+
+    unused = [line for line in done.stderr.splitlines() if "config.unused" in line]
+    assert [json.loads(line)["place"] for line in unused] == ["notify.app"]
+
+
 def test_the_database_is_upgraded_and_says_its_revision(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,17 @@ def test_check_prints_its_result_as_json(folder: Path, capsys: pytest.CaptureFix
     }
 
 
+def test_check_says_what_takes_no_effect_yet(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "config.toml").write_text('[notify.app]\nurl = "https://app.internal/sms"\n')
+
+    assert main(["check"]) == exit_codes.OK
+    assert "SKIP  notify.app: takes effect in a later version\n" in capsys.readouterr().out
+    assert main(["check", "--json"]) == exit_codes.OK
+    assert json.loads(capsys.readouterr().out)["unused"] == ["notify.app"]
+
+
 def test_check_prints_the_schema_without_a_configuration(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

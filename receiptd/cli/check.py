@@ -71,6 +71,7 @@ def check(
         report.problems(exc.problems)
     else:
         report.passed("configuration")
+        report.unused(settings.unused)
         plans = _check_plugins(settings, report)
         _check_database(settings, report)
         if online and plans is not None:

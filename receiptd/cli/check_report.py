@@ -30,12 +30,19 @@ class Report:
         self._as_json = as_json
         self._codes: set[int] = set()
         self._passed: list[str] = []
+        self._unused: list[str] = []
         self._problems: list[Problem] = []
         self._branches: list[Branch] = []
 
     def passed(self, what: str) -> None:
         self._passed.append(what)
         self._print(f"OK  {languages.translated(what)}")
+
+    def unused(self, places: Sequence[str]) -> None:
+        """Tell of tables that have no effect yet: nobody shall wait for it."""
+        self._unused += places
+        for place in places:
+            self.skipped(f"{place}: takes effect in a later version")
 
     def skipped(self, what: str) -> None:
         self._print(f"SKIP  {languages.translated(what)}")
@@ -65,6 +72,7 @@ class Report:
                 "ok": not self._codes,
                 "passed": self._passed,
                 "problems": [_told(one) for one in self._problems],
+                **({"unused": self._unused} if self._unused else {}),
                 **({"online": list(map(_branch_told, self._branches))} if self._branches else {}),
             }
             typer.echo(json.dumps(result, indent=2))

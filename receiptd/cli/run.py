@@ -30,4 +30,6 @@ def run(config: ConfigOption = None) -> None:
         sources=len(settings.sources),
         accounts=len(settings.accounts),
     )
+    for place in settings.unused:
+        log.get_logger().warning("config.unused", place=place)
     raise typer.Exit(daemon.run(settings))

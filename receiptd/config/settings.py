@@ -212,6 +212,11 @@ class Settings(Table):
     log: LogSettings = Field(default_factory=LogSettings)
     notify: dict[Name, NotifySettings] = Field(default_factory=dict)
 
+    @property
+    def unused(self) -> list[str]:
+        """The tables that have no effect yet, as they are named in the file."""
+        return [f"notify.{name}" for name in self.notify]
+
 
 def table_model(model: type[Table], key: str) -> type[Table] | None:
     """Return the model of the table under `key` of `model`, for a table of tables that of each
