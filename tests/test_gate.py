@@ -45,6 +45,7 @@ def test_a_fault_costs_at_most_twelve_attempts_in_any_minute_and_is_tried_every_
 
 
 def test_an_outage_begins_once_and_ends_with_its_length_and_attempts(gate, clock):
+    clock.advance(1000)
     with gate.attempt(NEVER) as attempt:
         assert attempt.failed() is True
     with gate.attempt(NEVER) as attempt:

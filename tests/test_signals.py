@@ -9,6 +9,8 @@ from receiptd.signals import stop_signals
 
 def test_the_first_signal_sets_the_event_and_the_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
+    fd_before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(fd_before)
     stopping = threading.Event()
 
     with stop_signals(stopping):
@@ -16,6 +18,7 @@ def test_the_first_signal_sets_the_event_and_the_handlers_are_put_back():
         assert stopping.wait(5)
 
     assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.set_wakeup_fd(fd_before) == fd_before
 
 
 def test_the_second_signal_ends_the_process_even_while_its_main_thread_is_stuck():

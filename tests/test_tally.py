@@ -62,6 +62,38 @@ def test_the_progress_row_is_written_at_most_every_five_seconds(tally, clock, pr
     assert counts.last_commit_at is not None
 
 
+def test_the_counts_are_the_sums_of_what_was_told(tally):
+    one = envelope(b"{}")
+    for _ in range(2):
+        tally.pulled([one, one, one])
+        tally.committed(Processed([Committed(one)] * 3, records=5, changed=4, quarantined=2), 0.01)
+        tally.acked(acked=1, expired=3, failed=6)
+
+    counts = tally.counts()
+    assert (counts.pulled, counts.records, counts.changed, counts.quarantined) == (6, 10, 8, 4)
+    assert (counts.acked, counts.ack_expired, counts.ack_failed) == (2, 6, 12)
+    assert counts.last_pull_at is not None
+
+
+def test_the_summary_says_what_was_added_since_the_one_before(tally, clock):
+    with capture_logs() as lines:
+        for times in (1, 2):
+            for _ in range(times):
+                tally.pulled([msgspec.structs.replace(envelope(b"{}"), pull_count=2)])
+                tally.committed(Processed([], records=2, changed=3, quarantined=4), 0.01)
+                tally.acked(acked=5, expired=6, failed=7)
+            clock.advance(61)
+            tally.publish()
+
+    summaries = [line for line in lines if line["event"] == "source.progress"]
+    names = ("pulled", "redelivered", "records", "changed", "quarantined")
+    acks = ("acked", "ack_expired", "ack_failed")
+    assert [[line[name] for name in names + acks] for line in summaries] == [
+        [1, 1, 2, 3, 4, 5, 6, 7],
+        [2, 2, 4, 6, 8, 10, 12, 14],
+    ]
+
+
 def test_redeliveries_are_counted_apart(tally):
     work(tally)
     work(tally, pull_count=3)

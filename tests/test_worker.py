@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from sqlalchemy import create_engine, text
+from structlog.testing import capture_logs
 
 from receiptd.clock import ManualClock
 from receiptd.errors import SourceRefused, SourceUnavailable
@@ -318,13 +319,16 @@ def test_a_broker_that_takes_no_handle_does_not_make_the_loop_spin(rig, queue):
     assert 6 <= rig.puller.pulls <= 16
 
 
-def test_a_long_poll_that_answers_empty_at_once_is_slowed_down(rig):
+def test_a_long_poll_that_answers_empty_at_once_is_slowed_down_and_told_once(rig):
     rig.puller.empty_after_s = 0.01
 
-    while rig.clock.monotonic() < 60:
-        rig.worker.run_once()
+    with capture_logs() as lines:
+        while rig.clock.monotonic() < 60:
+            rig.worker.run_once()
 
     assert 6 <= rig.puller.pulls <= 16
+    [told] = [line for line in lines if line["event"] == "source.throttled"]
+    assert (told["took_s"], told["wait_s"]) == (0.01, 1.0)  # the first pull asks only for a second
 
 
 def test_the_turn_after_a_partial_batch_begins_with_the_configured_pause(tmp_path, queue):

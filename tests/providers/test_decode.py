@@ -75,6 +75,12 @@ def test_the_depth_limit_is_ours_and_does_not_depend_on_the_caller() -> None:
     assert deep(sys.getrecursionlimit() // 2) == "too_deep"
 
 
+def test_many_shallow_values_in_one_object_are_not_deep() -> None:
+    data = {str(index): {"a": [index]} for index in range(2 * MAX_DEPTH)}
+
+    assert parse_object(json.dumps(data).encode()) == data
+
+
 def test_many_shallow_elements_are_not_deep() -> None:
     body = json.dumps([{"a": {"b": index}} for index in range(500)]).encode()
 

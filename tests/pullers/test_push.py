@@ -97,6 +97,22 @@ def test_room_is_made_by_an_ack_by_giving_up_and_not_by_a_pull():
     assert [one.body for one in inbox.take(16, 0, never())] == [b"3"]
 
 
+@pytest.mark.parametrize("end", ["given up", "given up when taken", "acked"])
+def test_the_bytes_of_what_is_over_make_room_again(end):
+    inbox = Inbox(SystemClock(), most_bytes=10)
+    for _ in range(3):
+        delivery = inbox.put(b"12345678")
+        if end != "given up":
+            inbox.take(16, 0, never())
+        if end == "acked":
+            inbox.finish(delivery.handle)
+        else:
+            inbox.give_up(delivery)
+
+    with pytest.raises(InboxFull):
+        inbox.put(b"12345678901")
+
+
 def test_what_its_sender_gave_up_on_before_it_was_taken_is_gone():
     inbox = Inbox(SystemClock())
     inbox.give_up(inbox.put(b"1"))

@@ -272,6 +272,15 @@ def test_only_one_of_several_processes_asks(here: World) -> None:
     assert here.queries == 1
 
 
+def test_when_all_is_asked_another_process_can_ask_at_once(here: World) -> None:
+    here.send([LOST])
+    here.advance(minutes=15)
+
+    here.reconcile()
+
+    assert here.store.leases("other").acquire("query:main", 15)
+
+
 def test_a_row_that_is_gone_meanwhile_is_not_made_again(here: World) -> None:
     here.send([LOST])
     here.advance(minutes=15)

@@ -152,6 +152,20 @@ def test_a_reader_that_was_ended_from_outside_condemns_nobody(trial: Trial) -> N
     assert trial.sift(batch) == batch
 
 
+def test_that_a_reader_was_ended_from_outside_is_no_death_of_a_body(
+    trial: Trial, plug_in: Path
+) -> None:
+    trial.sift([pulled(report("order-1"), 9)])
+    assert trial._reader is not None
+    trial._reader._process.kill()
+    trial._reader._process.wait()
+
+    [sifted] = trial.sift([pulled(report("kill"), 9)])
+
+    assert sifted.flaw == Reason.KILLS_READER
+    assert len(deaths(plug_in)) == 2
+
+
 def test_a_reader_knows_no_secret(
     trial: Trial, plug_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def test_many_threads_store_everything_once(database: Database) -> None:
 
 def test_a_commit_tells_its_seconds_batches_and_entries(database: Database) -> None:
     clock = ManualClock()
+    clock.advance(1000)
     seen: list[tuple[float, int, int]] = []
 
     def trace(point: str) -> None:
