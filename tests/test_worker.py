@@ -567,6 +567,23 @@ def test_the_pulse_is_late_only_when_a_step_takes_longer_than_it_promised(rig, q
     assert rig.pulse.is_late
 
 
+def test_a_thread_in_a_long_poll_is_late_only_well_after_its_end(rig):
+    late = []
+    poll = rig.puller.pull
+
+    def slow(batch_size, wait_s):
+        for seconds in (wait_s + 10, 10):  # what a puller promises; then it hangs
+            rig.clock.advance(seconds)
+            late.append(rig.pulse.is_late)
+        return poll(batch_size, 0)
+
+    rig.worker.run_once()
+    rig.puller.pull = slow
+    rig.worker.run_once()
+
+    assert late == [False, True]
+
+
 def test_the_first_poll_is_brief_so_that_a_source_is_soon_known_to_answer(rig):
     began_at = rig.clock.monotonic()
     rig.worker.run_once()

@@ -113,6 +113,26 @@ def test_what_came_is_kept_though_another_call_failed(kind: str, flaw: bytes) ->
     assert [one.handle for one in envelopes] == ["handle-1", "handle-2"]
 
 
+class RunsOut(KeyRing):
+    """Has credentials for one call only."""
+
+    def current(self) -> Credentials:
+        used, self._now = super().current(), Credentials("", "")
+        if not used.access_key_id:
+            raise SourceUnavailable("no token")
+        return used
+
+
+@by_kind
+def test_what_came_is_kept_though_another_call_could_not_be_sent(kind: str) -> None:
+    with ScriptedServer(always(messages(kind, 1))) as server:
+        puller = make_puller(kind, server.url, RunsOut())
+        envelopes = puller.pull(16 * 2, 0)
+        puller.close()
+
+    assert [one.handle for one in envelopes] == ["handle-1"]
+
+
 @by_kind
 def test_what_came_is_kept_though_another_call_was_never_answered(kind: str) -> None:
     with ScriptedServer(silent, always(messages(kind, 2))) as server:

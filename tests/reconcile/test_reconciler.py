@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import delete
+from structlog.testing import capture_logs
 
 from receiptd.sandbox import Fault, Scenario
 from receiptd.sandbox.oddities import Oddities
 from receiptd.sandbox.scenario import Fate
+from receiptd.store.plan import Due
 from receiptd.store.schema import audits, receipts
 from tests.databases import databases, fresh_url
 from tests.reconcile.world import World, sqlite, world
@@ -279,6 +281,31 @@ def test_when_all_is_asked_another_process_can_ask_at_once(here: World) -> None:
     here.reconcile()
 
     assert here.store.leases("other").acquire("query:main", 15)
+
+
+def test_a_bug_in_one_question_holds_back_no_other(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.send([LOST, FINE])
+    here.advance(minutes=15)
+    reconciler = here.reconciler()
+    ask = reconciler._asker.ask
+
+    def fails_for_one(due: Due) -> bool:
+        if due.phone.endswith(LOST):
+            raise ZeroDivisionError
+        return ask(due)
+
+    monkeypatch.setattr(reconciler._asker, "ask", fails_for_one)
+    with capture_logs() as lines:
+        reconciler.run_once()
+
+    assert here.statuses() == {LOST: "awaited", FINE: "delivered"}
+    assert {line["event"] for line in lines if "exc_info" in line} == {"worker.failed"}
+    here.advance(minutes=1)
+    asked_before = here.queries
+    here.reconcile()  # it was put off, and does not spin
+    assert here.queries == asked_before
 
 
 def test_a_row_that_is_gone_meanwhile_is_not_made_again(here: World) -> None:

@@ -98,6 +98,14 @@ def test_at_equal_times_delivered_beats_failed() -> None:
     assert merge(delivered, failed).status is Status.DELIVERED
 
 
+def test_a_final_receipt_with_a_time_or_a_code_beats_one_without() -> None:
+    told, untold = receipt(reported_at=NOON), receipt(reported_at=None)
+    coded, uncoded = receipt(err_code=""), receipt(err_code=None)
+
+    assert merge(told, untold).reported_at == NOON
+    assert merge(coded, uncoded).err_code == ""
+
+
 def test_at_equal_status_the_greater_err_code_wins_as_text() -> None:
     assert merge(receipt(err_code="10"), receipt(err_code="9")).err_code == "9"
 
