@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from receiptd.clock import ManualClock
 from receiptd.errors import ConfigError, Problem, StoreRejected, StoreUnavailable
@@ -117,6 +118,16 @@ def test_the_one_row_that_is_refused_is_quarantined_alone(pipeline, saver, error
     flat = [entry for group in saver.saved for entry in group]
     assert [one.reason for one in flat if one.outcome is Outcome.QUARANTINED] == [reason]
     assert [one.envelope.envelope_id for one in flat] == ["m0", "m1", "m2", "m3"]
+
+
+def test_a_bug_of_ours_is_logged_with_where_it_happened(pipeline, saver):
+    saver.refuse = lambda entries: ZeroDivisionError() if entries[0].record else None
+
+    with capture_logs() as lines:
+        pipeline.process([envelope(sms_report(1), "m1")])
+
+    [failed] = [line for line in lines if line["event"] == "envelope.failed"]
+    assert (failed["envelope_id"], failed["exc_info"]) == ("m1", True)
 
 
 def test_a_database_that_goes_away_during_the_one_by_one_pass_stops_it(pipeline, saver):

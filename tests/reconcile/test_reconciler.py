@@ -274,6 +274,18 @@ def test_only_one_of_several_processes_asks(here: World) -> None:
     assert here.queries == 1
 
 
+def test_what_came_of_the_questions_is_logged(here: World) -> None:
+    here.send([LOST, FINE])
+    here.send([SILENT])
+    here.advance(minutes=15)
+
+    with capture_logs() as lines:
+        here.reconcile()
+
+    [told] = [line for line in lines if line["event"] == "reconcile.progress"]
+    assert (told["account"], told["answered"], told["waiting"]) == ("main", 2, 1)
+
+
 def test_when_all_is_asked_another_process_can_ask_at_once(here: World) -> None:
     here.send([LOST])
     here.advance(minutes=15)
