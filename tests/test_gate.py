@@ -99,6 +99,25 @@ def test_only_one_thread_at_a_time_tries_during_an_outage():
     assert most == 1
 
 
+def test_nobody_tries_while_another_one_does_however_long_that_takes(gate, clock):
+    with gate.attempt(NEVER) as attempt:
+        attempt.failed()
+    stopping = threading.Event()
+    waited = []
+
+    def waiting():
+        waited.append(clock.monotonic())
+        if waited[-1] > 600:
+            stopping.set()
+
+    with gate.attempt(NEVER) as probe:
+        assert probe.probe
+        with gate.attempt(stopping, waiting) as other:
+            assert other is None
+
+    assert len(waited) > 100
+
+
 def test_a_stop_ends_every_wait(gate):
     stopping = threading.Event()
     with gate.attempt(stopping) as attempt:

@@ -46,6 +46,7 @@ def test_the_zone_of_the_host_changes_no_time_anywhere(zone: str, tmp_path: Path
             "jushita": "2026-05-06T07:08:14+00:00",
             "china_days": ["20260506", "20260507"],
             "row": "2026-05-06T07:08:14+00:00",
+            "brokers": ["2026-05-06T07:08:14+00:00"] * 3,
             "exported": "2026-05-06T07:08:14Z",
             "log_is_in_utc": True,
         }

@@ -25,11 +25,14 @@ from receiptd.providers.aliyun.token import TokenCredentials
 from receiptd.providers.base import Context, Normalizer
 from receiptd.providers.fields import china_time
 from receiptd.providers.jushita import PROVIDER as JUSHITA
+from receiptd.pullers.http1 import AnswerReader
 from receiptd.store import open_store
 from receiptd.store.schema import receipts
 from tests.fakes import envelope
 
 NOW = datetime(2026, 5, 6, 7, 0, tzinfo=UTC)
+# Of an answer: as HTTP has it, and as some proxies do.
+DATES = ["07:08:14 GMT", "07:08:14 -0000", "15:08:14 +0800"]
 CHINA = {"send_time": "2026-05-06 15:08:09", "report_time": "2026-05-06 15:08:14"}
 ALIYUN_BODY = {
     **CHINA, "success": True, "err_code": "DELIVERED", "phone_number": "13900000002",
@@ -104,9 +107,17 @@ def main(url: str) -> dict[str, object]:
         "jushita": iso(read(JUSHITA.normalizers["sms"], JUSHITA_BODY).reported_at),
         "china_days": [day_text(day) for day in china_days(NOW.replace(hour=15, minute=50))],
         "row": iso(row),
+        "brokers": [date_of(f"Wed, 06 May 2026 {text}") for text in DATES],
         "exported": exported(url),
         "log_is_in_utc": abs(logged_at() - datetime.now(UTC)) < timedelta(minutes=1),
     }
+
+
+def date_of(date: str) -> str:
+    parts = iter([f"HTTP/1.1 204 No Content\r\nDate: {date}\r\n\r\n".encode()])
+    answer = AnswerReader(lambda: next(parts), lambda: 0.0, 1024).read()
+    assert answer.sent_at_s is not None
+    return iso(datetime.fromtimestamp(answer.sent_at_s, UTC))
 
 
 def exported(url: str) -> str:
