@@ -270,6 +270,26 @@ def test_an_envelope_whose_time_has_passed_is_not_acked_and_merges_when_it_comes
     assert len(statuses(rig)) == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (SourceUnavailable("timeout"), ("warning", "source.lost")),
+        (SourceRefused("AccessDenied"), ("error", "source.refused")),
+    ],
+)
+def test_an_outage_of_the_source_is_told_once_with_its_end(rig, fault, told):
+    rig.puller.pull_faults = [fault] * 3
+
+    with capture_logs() as lines:
+        for _ in range(5):
+            rig.worker.run_once()
+
+    first, last = [line for line in lines if line["event"].startswith("source.")]
+    assert (first["log_level"], first["event"]) == told
+    assert first["code"] == fault.code
+    assert (last["event"], last["attempts"]) == ("source.recovered", 3)
+
+
 @pytest.mark.parametrize("fault", [SourceUnavailable("timeout"), SourceRefused("AccessDenied")])
 def test_a_source_that_fails_is_tried_seldom_and_drained_when_it_is_back(rig, queue, fault):
     rig.puller.pull_faults = [fault] * 1000

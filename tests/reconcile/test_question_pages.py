@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from receiptd.sandbox import Fault, Scenario
+from receiptd.sandbox.oddities import Oddities
 from tests.reconcile.world import World, sqlite, world
 
 PHONE = "13900000011"
@@ -34,6 +35,23 @@ def test_all_pages_are_asked_until_the_send_is_found(here: World) -> None:
 
     assert here.statuses() == {PHONE: "delivered"}
     assert here.queries == 3
+
+
+@pytest.mark.parametrize(("without_out_id", "reason"), [(0.0, "nothing_found"), (1.0, "undecided")])
+def test_rows_that_may_be_of_another_send_are_told_apart_from_none(
+    here: World, without_out_id: float, reason: str
+) -> None:
+    here.sandbox.scenario = Scenario(query=Oddities(without_out_id=without_out_id))
+    request = {"PhoneNumbers": PHONE, "SignName": "示例", "TemplateCode": "SMS_1", "OutId": "o-1"}
+    here.ledger().record("SendSms", "main", request, {}, here.clock.now())
+    for number in range(60):
+        here.sandbox.send_sms([PHONE], out_id=f"other-{number}")
+    here.advance(minutes=15)
+
+    here.reconcile()
+
+    assert here.statuses() == {PHONE: "awaited"}
+    assert {told for _, _, told, _ in here.journal()} == {reason}
 
 
 def test_after_a_crash_between_pages_it_goes_on_where_it_was(here: World) -> None:

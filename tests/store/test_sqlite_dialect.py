@@ -36,10 +36,15 @@ def test_a_writing_connection_is_wal_and_full_and_waits_for_locks(store: Store) 
     with store._engines.writer.begin() as connection:
         told = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "busy_timeout")
+            for name in ("journal_mode", "synchronous", "busy_timeout", "journal_size_limit")
         }
 
-    assert told == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 5000}
+    assert told == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "busy_timeout": 5000,
+        "journal_size_limit": 64 << 20,
+    }
 
 
 def test_a_writer_takes_its_lock_before_it_reads(store: Store, path: Path) -> None:
