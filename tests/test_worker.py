@@ -604,6 +604,23 @@ def test_a_thread_in_a_long_poll_is_late_only_well_after_its_end(rig):
     assert late == [False, True]
 
 
+def test_a_thread_whose_database_is_slow_is_late_only_after_its_own_limits(rig, queue):
+    late = []
+    save = rig.store.save
+
+    def slow(entries):
+        for seconds in (40, 10):  # what a server's limits add up to; then it hangs
+            rig.clock.advance(seconds)
+            late.append(rig.pulse.is_late)
+        return save(entries)
+
+    rig.store.save = slow
+    queue.put(sms_report(1))
+    rig.worker.run_once()
+
+    assert late == [False, True]
+
+
 def test_the_first_poll_is_brief_so_that_a_source_is_soon_known_to_answer(rig):
     began_at = rig.clock.monotonic()
     rig.worker.run_once()

@@ -103,18 +103,17 @@ class Replayer:
         return self.result
 
     def _replay(self, batch: Batch) -> tuple[int, float]:
-        """Return how many records were stored, and how long that took."""
+        """Return of how many envelopes it was, and how long it took to store them."""
         result = self.result
         result.passed_over += batch.passed_over
         result.unexplained += batch.unexplained
         for refused in batch.refused:
             self._refuse(refused, "unreadable")
-        records, took_s = 0, 0.0
+        took_s = 0.0
         for meaning, items in _by_meaning(batch.items):
             began_at = self._clock.monotonic()
             processed = self._process(meaning, items)
             took_s += self._clock.monotonic() - began_at
-            records += processed.records
             result.records += processed.records
             result.changed += processed.changed
             for entry in processed.refused:

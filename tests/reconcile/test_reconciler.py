@@ -227,14 +227,19 @@ def test_an_outage_leaves_every_question_where_it_was(here: World) -> None:
     here.send([LOST])
     here.advance(minutes=15)
     here.sandbox.set_fault(Fault(kind="status", status=503, operation="query_details"))
-    here.reconcile()
-    assert here.statuses() == {LOST: "awaited"}
+    reconciler = here.reconciler()
+    with capture_logs() as lines:
+        reconciler.run_once()
+        assert here.statuses() == {LOST: "awaited"}
 
-    here.sandbox.clear_faults()
-    here.advance(minutes=15)
-    here.reconcile()
+        here.sandbox.clear_faults()
+        here.advance(minutes=15)
+        reconciler.run_once()
 
     assert here.statuses() == {LOST: "delivered"}
+    failed, recovered = [line for line in lines if line["event"].startswith("query.")]
+    assert (failed["event"], failed["account"], failed["http"]) == ("query.failed", "main", 503)
+    assert (recovered["event"], recovered["attempts"]) == ("query.recovered", 3)
     assert here.rows("query_count") == [(1,)]
 
 
