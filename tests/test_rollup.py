@@ -84,6 +84,22 @@ def test_new_receipts_are_counted_within_one_look(rig: Rig) -> None:
     assert rig.counted() == 30
 
 
+@pytest.mark.parametrize("hours", [(2, 1, 0), (50, 49, 48)])
+def test_all_hours_that_are_due_are_counted_within_one_look(
+    rig: Rig, hours: tuple[int, ...]
+) -> None:
+    for hours_ago in hours:
+        rig.receipts(5, hours_ago=hours_ago, status="awaited")
+    rig.keeper.run_once()
+    for id in range(1, 16):
+        rig.become("delivered", id=id)
+
+    rig.clock.advance(24 * 3600)
+    rig.keeper.run_once()
+
+    assert (rig.counted("awaited"), rig.counted()) == (0, 15)
+
+
 def test_nothing_to_count_is_no_error(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
     rig.keeper.run_once()
 
