@@ -118,6 +118,22 @@ def test_nobody_tries_while_another_one_does_however_long_that_takes(gate, clock
     assert len(waited) > 100
 
 
+def test_who_waits_says_every_second_that_it_is_alive(gate, clock):
+    with gate.attempt(NEVER) as attempt:
+        attempt.failed()
+    stopping = threading.Event()
+    said = []
+
+    def waiting():
+        said.append(clock.monotonic())
+        if len(said) == 100:
+            stopping.set()
+
+    assert gate.wait_open(stopping, waiting) is False
+    assert len(said) == 100
+    assert max(b - a for a, b in itertools.pairwise(said)) <= 1
+
+
 def test_a_stop_ends_every_wait(gate):
     stopping = threading.Event()
     with gate.attempt(stopping) as attempt:
