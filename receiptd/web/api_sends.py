@@ -90,7 +90,7 @@ def _told(bad: list[shapes.BadSend]) -> object:
 def _recorded(imported: Imported) -> shapes.Recorded:
     told = imported.recorded
     return shapes.Recorded(
-        sends=imported.lines - imported.bad,
+        sends=imported.lines,
         rows=told.rows,
         accepted=told.accepted,
         refused=told.refused,
