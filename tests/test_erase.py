@@ -136,6 +136,10 @@ def test_a_number_abroad_needs_its_country_code_to_be_found() -> None:
     assert not american.is_in("13105551234")  # a mobile in China
     assert not Number("13105551234").is_in("+13105551234")
     assert Number("+85261234567").is_in("852-6123-4567")
+    german = Number("+49 1510 5551 2345")  # as long as one of China's
+    assert german.is_in("0049 15105551 2345")
+    assert not german.is_in("151055512345")
+    assert not Number("+4915105551234").is_in("15105551234")
 
 
 @pytest.mark.parametrize("text", ["", "139", "abc", "139****0001", "1" * 30, "13900000001,2"])

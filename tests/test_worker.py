@@ -270,6 +270,21 @@ def test_an_envelope_whose_time_has_passed_is_not_acked_and_merges_when_it_comes
     assert len(statuses(rig)) == 1
 
 
+def test_each_envelope_whose_time_has_passed_is_counted_once(rig, queue):
+    for number in range(128):  # two calls' worth
+        queue.put(sms_report(number))
+    slow = rig.worker._pipeline.process
+
+    def take_too_long(envelopes):
+        rig.clock.advance(VISIBILITY_S + 1)
+        return slow(envelopes)
+
+    rig.worker._pipeline.process = take_too_long
+    rig.worker.run_once()
+
+    assert rig.tally.counts().ack_expired == rig.tally.counts().pulled == 128
+
+
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
