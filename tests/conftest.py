@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -14,6 +15,14 @@ _NEVER_LOGGED = (*CANARIES, "testSK", "topSecret", "13900000001")
 _FROM_OUTSIDE = (
     "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LANG", "LANGUAGE", "LC_ALL", "LC_MESSAGES",
 )  # fmt: skip
+
+
+def pytest_configure() -> None:
+    """Let the programs that the tests start mind Ctrl-C and a hang-up, though nohup or a script's
+    `&` has these tests ignore them: what is ignored is inherited, a handler is not."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 @pytest.fixture(autouse=True)

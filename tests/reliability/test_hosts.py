@@ -25,7 +25,6 @@ from tests.databases import SQLITE, ask, fresh_url
 from tests.fakes import envelope, sms_report
 
 _RUN = [sys.executable, "-m", "receiptd", "run"]
-_EXEC = "os.execv(sys.executable, [sys.executable, '-m', 'receiptd', 'run', *sys.argv[1:]])\n"
 
 
 @pytest.fixture
@@ -128,7 +127,8 @@ def test_a_log_whose_reader_left_stops_nothing(sandbox: Sandbox, folder: Path) -
     piped = (
         "import os, sys\n"
         "reader, writer = os.pipe()\n"
-        "os.dup2(writer, 1)\nos.dup2(writer, 2)\nos.close(reader)\n" + _EXEC
+        "os.dup2(writer, 1)\nos.dup2(writer, 2)\nos.close(reader)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'receiptd', 'run', *sys.argv[1:]])\n"
     )
     program = [sys.executable, "-c", piped]
 
@@ -138,10 +138,7 @@ def test_a_log_whose_reader_left_stops_nothing(sandbox: Sandbox, folder: Path) -
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGPIPE, signal.SIGINT])
 def test_no_signal_loses_a_receipt(sandbox: Sandbox, folder: Path, number: signal.Signals) -> None:
     """S10: SIGINT drains, SIGPIPE is nothing, and the others end the process as a crash would."""
-    # Where the tests run under nohup, it would ignore SIGHUP, too.
-    minding = "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n" + _EXEC
-    program = [sys.executable, "-c", minding]
-    daemon = Receiptd(folder, config_toml(sandbox.url), program=program).start()
+    daemon = Receiptd(folder, config_toml(sandbox.url)).start()
     try:
         await_polls(sandbox)
         sandbox.send_sms(phones(40))
