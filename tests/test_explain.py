@@ -1,6 +1,7 @@
 """What is found of an SMS, and in which order it is told."""
 
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,24 @@ def test_what_a_receipt_came_through_is_what_its_puller_says(
     story.at(5).report()
 
     assert facts(timeline(story), What.STATUS)[0]["origin"] == "push"
+
+
+def test_plug_ins_are_looked_for_once_however_many_rows_there_are(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        story.at(number).report(pull_count=number + 1)
+    groups: list[str] = []
+
+    def counted(*, group: str) -> object:
+        groups.append(group)
+        return entry_points(group=group)
+
+    monkeypatch.setattr("receiptd.plugins.entry_points", counted)
+    told = timeline(story)
+
+    assert len(facts(told, What.PULLED)) == 20
+    assert sorted(groups) == ["receiptd.providers", "receiptd.pullers"]
 
 
 def test_a_source_that_is_no_longer_configured_is_read_all_the_same(story: Story) -> None:

@@ -94,7 +94,7 @@ class Reader:
     def _normalizers(self, sms: StoredReceipt, row: JournalRow) -> Iterator[Normalizer]:
         """Yield the one that the source has, then the provider's others: a source may have been
         configured differently when the row came."""
-        provider = self._plugins.provider(sms.provider)
+        provider = self.provider(sms.provider)
         if provider is None:
             return
         normalizers: Mapping[str, Normalizer] = provider.normalizers
