@@ -141,7 +141,7 @@ def test_other_shells_complete_commands_with_what_they_do(shell: str) -> None:
 def test_bash_takes_the_script(tmp_path: Path) -> None:
     bash = shutil.which("bash")
     if bash is None:
-        pytest.skip("there is no bash here")
+        pytest.skip("bash is needed, which runs the completion: apt-get install bash")
     (tmp_path / "script").write_text(completed("source_bash"))
     (tmp_path / "receiptd").write_text(f'#!/bin/sh\nexec {RECEIPTD} "$@"\n')
     (tmp_path / "receiptd").chmod(0o755)

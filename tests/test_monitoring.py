@@ -202,7 +202,9 @@ def promtool(*arguments: str) -> str:
     """Run promtool; return what it said. Skips without it (Debian has it in `prometheus`)."""
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("promtool is not here")
+        pytest.skip(
+            "promtool is needed, Prometheus' own reader of its rules: apt-get install prometheus"
+        )
     done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -1,6 +1,7 @@
 """The worker against a queue with visibility timeouts and a real SQLite file, on a manual clock."""
 
 import threading
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -251,20 +252,27 @@ def test_while_the_database_is_away_nothing_is_acked_and_the_batch_is_kept(rig, 
     assert not rig.early_acks
 
 
-def test_an_envelope_whose_time_has_passed_is_not_acked_and_merges_when_it_comes_again(rig, queue):
-    queue.put(sms_report(1))
-    slow = rig.worker._pipeline.process
+@contextmanager
+def outliving(rig):
+    """Let each batch take longer than its handles work."""
+    process = rig.worker._pipeline.process
 
     def take_too_long(envelopes):
         rig.clock.advance(VISIBILITY_S + 1)
-        return slow(envelopes)
+        return process(envelopes)
 
     rig.worker._pipeline.process = take_too_long
-    rig.worker.run_once()
+    yield
+    rig.worker._pipeline.process = process
+
+
+def test_an_envelope_whose_time_has_passed_is_not_acked_and_merges_when_it_comes_again(rig, queue):
+    queue.put(sms_report(1))
+    with outliving(rig):
+        rig.worker.run_once()
     assert not queue.acked
     assert rig.tally.counts().ack_expired == 1
 
-    rig.worker._pipeline.process = slow
     rig.drain()
     assert queue.acked == ["m00001"]
     assert len(statuses(rig)) == 1
@@ -273,14 +281,8 @@ def test_an_envelope_whose_time_has_passed_is_not_acked_and_merges_when_it_comes
 def test_each_envelope_whose_time_has_passed_is_counted_once(rig, queue):
     for number in range(128):  # two calls' worth
         queue.put(sms_report(number))
-    slow = rig.worker._pipeline.process
-
-    def take_too_long(envelopes):
-        rig.clock.advance(VISIBILITY_S + 1)
-        return slow(envelopes)
-
-    rig.worker._pipeline.process = take_too_long
-    rig.worker.run_once()
+    with outliving(rig):
+        rig.worker.run_once()
 
     assert rig.tally.counts().ack_expired == rig.tally.counts().pulled == 128
 

@@ -18,11 +18,13 @@ def here(tmp_path: Path) -> Iterator[World]:
         yield one
 
 
-def unanswered_among(one: World, count: int) -> None:
-    """Send to one number, without an answer for the ledger; then `count` times more."""
+def unanswered_among(one: World, count: int, *, arrived: bool = True) -> None:
+    """Send to one number, without an answer for the ledger; then `count` times more. If it has not
+    `arrived`, the provider knows nothing of the first."""
     request = {"PhoneNumbers": PHONE, "SignName": "示例", "TemplateCode": "SMS_1", "OutId": "o-1"}
     one.ledger().record("SendSms", "main", request, {}, one.clock.now())
-    one.sandbox.send_sms([PHONE], out_id="o-1")
+    if arrived:
+        one.sandbox.send_sms([PHONE], out_id="o-1")
     for number in range(count):
         one.sandbox.send_sms([PHONE], out_id=f"other-{number}")
     one.advance(minutes=15)
@@ -42,11 +44,7 @@ def test_rows_that_may_be_of_another_send_are_told_apart_from_none(
     here: World, without_out_id: float, reason: str
 ) -> None:
     here.sandbox.scenario = Scenario(query=Oddities(without_out_id=without_out_id))
-    request = {"PhoneNumbers": PHONE, "SignName": "示例", "TemplateCode": "SMS_1", "OutId": "o-1"}
-    here.ledger().record("SendSms", "main", request, {}, here.clock.now())
-    for number in range(60):
-        here.sandbox.send_sms([PHONE], out_id=f"other-{number}")
-    here.advance(minutes=15)
+    unanswered_among(here, 60, arrived=False)
 
     here.reconcile()
 
